@@ -1,0 +1,1 @@
+"""A hub for the Mercure protocol."""

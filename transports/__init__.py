@@ -1,0 +1,61 @@
+"""The log behind the hub, chosen by URL. Standard library and one driver per file; never imports the hub."""
+
+from difflib import get_close_matches
+from importlib.metadata import entry_points
+
+from transports.base import (
+    EARLIEST,
+    Entry,
+    HistoryTrimmed,
+    IdempotencyConflict,
+    InvalidTransport,
+    Position,
+    Receipt,
+    Transport,
+    TransportClosed,
+    TransportError,
+    TransportFull,
+    TransportUnavailable,
+    Update,
+)
+
+__all__ = [
+    "EARLIEST",
+    "Entry",
+    "HistoryTrimmed",
+    "IdempotencyConflict",
+    "InvalidTransport",
+    "Position",
+    "Receipt",
+    "Transport",
+    "TransportClosed",
+    "TransportError",
+    "TransportFull",
+    "TransportUnavailable",
+    "Update",
+    "open_transport",
+]
+
+
+def open_transport(url: str) -> Transport:
+    """The transport that the URL's scheme names, not yet opened.
+
+    Schemes come from the entry points ``mercure_hub.transports``; a third party adds its own there, as the path of
+    a `Transport` subclass. Raises `InvalidTransport`: unknown scheme, missing extra, wrong parameter.
+    """
+    scheme = url.partition("://")[0]
+    found = {point.name: point for point in entry_points(group="mercure_hub.transports")}
+    if "://" not in url or scheme not in found:
+        raise InvalidTransport(url, _unknown(scheme, sorted(found)))
+    try:
+        transport: type[Transport] = found[scheme].load()
+    except ModuleNotFoundError as error:
+        extra = f"pip install 'mercure-hub[{scheme}]'"
+        raise InvalidTransport(url, f"the package {error.name!r} is missing; {extra} brings it") from error
+    return transport(url)
+
+
+def _unknown(scheme: str, known: list[str]) -> str:
+    hint = get_close_matches(scheme, known, n=1, cutoff=0.5)
+    meant = f"did you mean {hint[0]}://? " if hint else ""
+    return f"unknown scheme {scheme!r}; {meant}There are {', '.join(f'{name}://' for name in known)}"

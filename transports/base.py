@@ -1,0 +1,161 @@
+"""The contract of a log with many cursors, and the errors that say whose fault it is."""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, NamedTuple, Self
+
+from transports.urls import redact
+
+Position = int
+"""Where an entry stands in the log: larger is later, 0 is before the first."""
+
+EARLIEST = "earliest"
+"""The reserved event id that stands before the first entry (Mercure, "Reconnection")."""
+
+
+class Update(NamedTuple):
+    """One message of a publisher, as it is stored (Mercure, "Publication").
+
+    ``topics``: the canonical topic, then the alternates; at least one.
+    ``retry``: milliseconds. ``idempotency_key``: the publisher's key (draft-ietf-httpapi-idempotency-key-header),
+    ``fingerprint``: what tells one request body from another under the same key.
+    """
+
+    id: str
+    topics: tuple[str, ...]
+    data: str = ""
+    private: bool = False
+    type: str | None = None
+    retry: int | None = None
+    idempotency_key: str | None = None
+    fingerprint: str | None = None
+
+    def to_json(self) -> bytes:
+        """UTF-8 JSON that any program can read: an object of the fields that are set."""
+        fields = {name: value for name, value in zip(self._fields, self, strict=True) if value is not None}
+        return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Self:
+        """The reverse of `to_json`; unknown fields are ignored. ValueError, KeyError, TypeError if it is none."""
+        fields: dict[str, Any] = json.loads(text)
+        fields["topics"] = tuple(fields["topics"])
+        return cls(**{name: fields[name] for name in cls._fields if name in fields})
+
+
+class Entry(NamedTuple):
+    """An update at its position in the log."""
+
+    position: Position
+    update: Update
+
+
+class Receipt(NamedTuple):
+    """What an append came to: where the update stands, under which id.
+
+    ``repeated``: its idempotency key was known, nothing was added, and this is the first one's place and id.
+    """
+
+    position: Position
+    id: str
+    repeated: bool = False
+
+
+class TransportError(Exception):
+    """Anything that a transport raises on purpose."""
+
+
+class InvalidTransport(TransportError):
+    """The URL, or what it points at, cannot serve as a log; this ends the start of a hub."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(f'"{redact(url)}": invalid transport: {reason}')
+
+
+class TransportClosed(TransportError):
+    """Used after `close`, or before `open`: the fault is ours."""
+
+    def __init__(self) -> None:
+        super().__init__("the transport is closed")
+
+
+class TransportUnavailable(TransportError):
+    """The store does not answer now; the fault is outside, and ``__cause__`` keeps it."""
+
+
+class TransportFull(TransportUnavailable):
+    """The store has no room, even after trimming."""
+
+
+class HistoryTrimmed(TransportError):
+    """Entries after the asked position are gone: whoever stood there has missed some."""
+
+
+class IdempotencyConflict(TransportError):
+    """The idempotency key is known, with another fingerprint."""
+
+
+class Transport(ABC):
+    """One ordered, durable log. Everything else in the hub is a cursor into it.
+
+    A constructor takes the URL and only reads it (`InvalidTransport` if it is wrong); `open` touches the store.
+    Every method but the constructor and `close` raises `TransportClosed` outside of `open` … `close`, and
+    `TransportUnavailable` when the store fails. A method that is cancelled leaves the transport usable; a
+    cancelled `append` may still take place.
+    """
+
+    shared: bool
+    """May several processes open the same URL at once, and see each other's appends?"""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Make the log ready. May wait for a lock as long as the URL says.
+
+        Raises `InvalidTransport` when the store can't be a log of ours, or the lock did not come free in time.
+        """
+
+    @abstractmethod
+    async def append(self, update: Update) -> Receipt:
+        """Add the update at the end. Once it returns, the entry is durable, ordered, and every `tail` will see it.
+
+        With an ``idempotency_key`` that an entry within history carries: nothing is added and the receipt is that
+        entry's, or `IdempotencyConflict` if the fingerprints differ. Also between processes. Raises `TransportFull`.
+        """
+
+    @abstractmethod
+    def tail(self, after: Position) -> AsyncIterator[Sequence[Entry]]:
+        """Everyone's entries after ``after``, each once, in order, in non-empty batches, for ever.
+
+        Ends when the transport is closed. Raises `HistoryTrimmed` when it would have to skip an entry.
+        """
+
+    @abstractmethod
+    async def read(self, after: Position, limit: int) -> Sequence[Entry]:
+        """At most ``limit`` entries that follow ``after``; empty at the end.
+
+        A store may return fewer than there are, but at least one if there is one. Raises `HistoryTrimmed` when
+        entries between ``after`` and the first that is left are gone; ``after=0`` asks for whatever is left.
+        """
+
+    @abstractmethod
+    async def position_of(self, event_id: str) -> Position | None:
+        """The earliest position in history with that event id; None: gone, or never seen."""
+
+    @abstractmethod
+    async def last(self) -> tuple[Position, str]:
+        """Position and event id of the newest entry; ``(0, "earliest")`` when there never was one.
+
+        Trimming never takes the newest entry.
+        """
+
+    @abstractmethod
+    async def check(self) -> None:
+        """Really exercise the store: write and read something that no cursor sees."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Finish the appends under way, then let go of files, locks and connections. Twice is fine."""

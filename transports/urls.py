@@ -1,0 +1,62 @@
+"""What a transport URL says: its parameters, durations and sizes, and how to show it without its password."""
+
+import re
+from collections.abc import Mapping
+from urllib.parse import SplitResult, parse_qsl, urlsplit
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
+_SECONDS = {"ms": 0.001, "s": 1.0, None: 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZE = re.compile(r"(\d+)\s*(?:([KMGT])(i?)B?|B)?", re.IGNORECASE)
+_POWER = {"K": 1, "M": 2, "G": 3, "T": 4}
+
+
+def duration(text: str) -> float:
+    """Seconds in ``text``, such as ``500ms``, ``1s``, ``7d`` or ``40`` (seconds). ValueError if it is none."""
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a duration such as 500ms, 40s, 10m, 12h or 7d")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def size_in_bytes(text: str) -> int:
+    """Bytes in ``text``, such as ``512MB`` (10⁶) or ``1GiB`` (2³⁰). ValueError if it is none."""
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a size such as 512MB or 1GiB")
+    if match[2] is None:
+        return int(match[1])
+    return int(match[1]) * (1024 if match[3] else 1000) ** _POWER[match[2].upper()]
+
+
+def count(text: str) -> int:
+    """A whole number of at least 1. ValueError if ``text`` is none."""
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:
+        raise ValueError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def parameters(query: str, known: frozenset[str]) -> Mapping[str, str]:
+    """The query's parameters; ValueError names one that is unknown, repeated or left empty."""
+    found: dict[str, str] = {}
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if name not in known:
+            raise ValueError(f"unknown parameter {name!r}; known are {', '.join(sorted(known))}")
+        if name in found:
+            raise ValueError(f"parameter {name!r} is given twice")
+        if not value:
+            raise ValueError(f"parameter {name!r} has no value")
+        found[name] = value
+    return found
+
+
+def split(url: str) -> SplitResult:
+    """``urlsplit`` whose ValueError is a sentence."""
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        raise ValueError(f"not a URL ({error})") from None
+
+
+def redact(url: str) -> str:
+    """The URL as it may be shown: a password in it becomes ``***``."""
+    return re.sub(r"(?<=://)([^/?#@]*?):[^/?#]*@", r"\1:***@", url)
