@@ -1,9 +1,7 @@
 """``memory://?size=N``: a ring of the newest updates in this process; gone when it ends."""
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from itertools import islice
 
 from transports.base import (
     EARLIEST,
@@ -36,9 +34,9 @@ class MemoryTransport(Transport):
             self._size = count(parameters(parts.query, frozenset({"size"})).get("size", "10000"))
         except ValueError as error:
             raise InvalidTransport(url, str(error)) from None
-        self._entries: deque[Entry] = deque()
+        self._ring: list[Entry] = []
         self._last: tuple[Position, str] = (0, EARLIEST)
-        self._ids: dict[str, Position] = {}
+        self._ids: dict[str, list[Position]] = {}
         self._keys: dict[str, Entry] = {}
         self._appended = asyncio.Event()
         self._open = False
@@ -53,25 +51,32 @@ class MemoryTransport(Transport):
                 raise IdempotencyConflict
             return Receipt(first.position, first.update.id, repeated=True)
         entry = Entry(self._last[0] + 1, update)
-        self._entries.append(entry)
-        self._last = (entry.position, update.id)
-        self._ids.setdefault(update.id, entry.position)
-        if update.idempotency_key:
-            self._keys[update.idempotency_key] = entry
-        if len(self._entries) > self._size:
-            self._forget(self._entries.popleft())
+        self._put(entry)
         self._wake()
         return Receipt(entry.position, update.id)
+
+    def _put(self, entry: Entry) -> None:
+        if len(self._ring) < self._size:
+            self._ring.append(entry)
+        else:
+            slot = self._slot(entry.position)
+            self._forget(self._ring[slot])
+            self._ring[slot] = entry
+        self._last = (entry.position, entry.update.id)
+        self._ids.setdefault(entry.update.id, []).append(entry.position)
+        if entry.update.idempotency_key:
+            self._keys[entry.update.idempotency_key] = entry
 
     def _forget(self, entry: Entry) -> None:
         if entry.update.idempotency_key:
             del self._keys[entry.update.idempotency_key]
-        if self._ids[entry.update.id] == entry.position:
+        positions = self._ids[entry.update.id]
+        del positions[0]
+        if not positions:
             del self._ids[entry.update.id]
-            # A reused id now means the earliest of those that are left; a scan, but only for such ids.
-            again = next((e.position for e in self._entries if e.update.id == entry.update.id), None)
-            if again is not None:
-                self._ids[entry.update.id] = again
+
+    def _slot(self, position: Position) -> int:
+        return (position - 1) % self._size
 
     def _wake(self) -> None:
         self._appended.set()
@@ -92,17 +97,17 @@ class MemoryTransport(Transport):
         return self._after(after, limit)
 
     def _after(self, after: Position, limit: int) -> Sequence[Entry]:
-        if not self._entries or after >= self._last[0]:
-            return ()
-        skipped = after + 1 - self._entries[0].position
-        if skipped < 0 and after > 0:
+        last = self._last[0]
+        first = last - len(self._ring) + 1
+        if 0 < after < first - 1:
             raise HistoryTrimmed
-        skipped = max(skipped, 0)
-        return tuple(islice(self._entries, skipped, skipped + limit))
+        start = max(after + 1, first)
+        return [self._ring[self._slot(at)] for at in range(start, min(start + limit, last + 1))]
 
     async def position_of(self, event_id: str) -> Position | None:
         self._must_be_open()
-        return self._ids.get(event_id)
+        positions = self._ids.get(event_id)
+        return positions[0] if positions else None
 
     async def last(self) -> tuple[Position, str]:
         self._must_be_open()
