@@ -1,4 +1,4 @@
-"""What a client is told when its request cannot be served: problem details (RFC 9457) and Bearer challenges (RFC 6750)."""
+"""What a client is told when its request cannot be served: problem details (RFC 9457), challenges (RFC 6750)."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -20,7 +20,12 @@ class Problem(Exception):
         self.headers = dict(headers or {})
 
     def response(self) -> Response:
-        body = {"type": "about:blank", "title": HTTPStatus(self.status).phrase, "status": self.status, "detail": self.detail}
+        body = {
+            "type": "about:blank",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+        }
         return JSONResponse(body, self.status, self.headers, media_type="application/problem+json")
 
 
@@ -35,7 +40,9 @@ class InvalidToken(Problem):
     """The token does not hold; the sentence does not say why, so that nobody learns from guessing."""
 
     def __init__(self) -> None:
-        super().__init__(401, "the access token is not valid here", {"WWW-Authenticate": 'Bearer error="invalid_token"'})
+        super().__init__(
+            401, "the access token is not valid here", {"WWW-Authenticate": 'Bearer error="invalid_token"'}
+        )
 
 
 class InvalidTokenRequest(Problem):

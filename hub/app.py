@@ -1,0 +1,201 @@
+"""The ASGI application: every route in one list, and the life of what stands behind them."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute, Route
+
+from hub.audiences import Audiences
+from hub.authorization import Authorizer
+from hub.dispatcher import Dispatcher
+from hub.errors import Problem, answer_problem
+from hub.health import Ready, live
+from hub.keys import VerificationKey
+from hub.lifecycle import Lifecycle
+from hub.matchers import Matching
+from hub.publish import Publish
+from hub.settings import Settings
+from hub.stream import Log, Streams
+from hub.subscribe import Subscribe
+from hub.timers import TimerWheel
+from transports import TransportError, open_transport
+
+PATH = "/.well-known/mercure"
+DEFAULT_URL = f"https://localhost{PATH}"
+"""The base of relative topics and patterns where no URL of the hub is set; only absolute ones notice."""
+LETTING_GO = 0.05
+"""Seconds between two streams that end, at most: a few need not wait for the whole drain."""
+LAST_CALL = 1.0
+"""Seconds that stalled readers get after the drain before they are cut off."""
+SETTLING = 5.0
+"""Seconds that appends under way and their dispatch may take at the end."""
+
+logger = logging.getLogger(__name__)
+
+
+class Hub:
+    """All parts of one process, wired once. Raises `InvalidTransport` and `InvalidKey` for settings that can't work."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.transport = open_transport(settings.transport_url)
+        self.lifecycle = Lifecycle()
+        self.matching = Matching(settings.resource_identifier or DEFAULT_URL)
+        self.authorizer = _authorizer(settings, self.matching)
+        self.log = Log(self.transport)
+        self._wheel = TimerWheel()
+        audiences = Audiences(self.matching)
+        self.streams = Streams(
+            self.log,
+            audiences,
+            self._wheel,
+            heartbeat=settings.heartbeat,
+            dispatch_timeout=settings.dispatch_timeout,
+        )
+        self._dispatcher = Dispatcher(self.log, audiences, self.streams)
+        self._tasks: list[asyncio.Task[None]] = []
+        self.settings = settings
+
+    def routes(self) -> list[BaseRoute]:
+        publish = Publish(
+            self.transport,
+            self.lifecycle,
+            self.authorizer,
+            self.matching,
+            self.settings.max_request_body_size,
+        )
+        subscribe = Subscribe(
+            self.streams,
+            self.lifecycle,
+            self.authorizer,
+            self.matching,
+            self.settings.write_timeout,
+            self.settings.protocol,
+        )
+        ready = Ready(self.transport, self.lifecycle)
+        return [
+            Route(PATH, subscribe, methods=["GET"]),
+            Route(PATH, publish, methods=["POST"]),
+            Route("/mercure/health/live", live),
+            Route("/mercure/health/ready", ready.answer),
+            Route("/healthz", live),
+        ]
+
+    async def open(self) -> None:
+        """Open the store, which may wait for its lock, and begin to serve. Raises `InvalidTransport`."""
+        await self.transport.open()
+        await self._dispatcher.start()
+        self._tasks = [asyncio.ensure_future(self._wheel.run()), asyncio.ensure_future(self._dispatch())]
+        self.lifecycle.opened.set()
+
+    async def _dispatch(self) -> None:
+        try:
+            await self._dispatcher.run()
+        except Exception:
+            logger.exception("the dispatcher ended; readiness turns false and all streams are closed")
+            self.lifecycle.drain()
+            for stream in list(self.streams.open):
+                stream.finish()
+
+    async def drain(self, seconds: float) -> None:
+        """Accept nothing more, let go of the store as soon as may be, and of the streams over ``seconds``.
+
+        A store that only one process can have is released at once, because the next one waits for it. The live
+        streams have everything by then; those that are behind come back with their cursor.
+        """
+        opened = self.lifecycle.serving
+        self.lifecycle.drain()
+        if opened and not self.transport.shared:
+            await self._release()
+        await self._let_go(seconds)
+
+    async def _release(self) -> None:
+        try:
+            async with asyncio.timeout(SETTLING):
+                await self.lifecycle.published()
+                await self.log.reached((await self.transport.last())[0])
+        except (TimeoutError, TransportError) as error:
+            logger.warning("the store is closed with work under way: %r", error)
+        await self.transport.close()
+
+    async def _let_go(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        begin, streams = loop.time(), list(self.streams.open)
+        pause = min(LETTING_GO, seconds / max(1, len(streams)))
+        for number, stream in enumerate(streams):
+            await asyncio.sleep(begin + number * pause - loop.time())
+            stream.finish()
+        end = loop.time() + LAST_CALL
+        while self.streams.open and loop.time() < end:
+            for stream in list(self.streams.open):
+                stream.finish()
+            await asyncio.sleep(LETTING_GO)
+        for stream in list(self.streams.open):
+            stream.wire.abort()
+
+    async def close(self) -> None:
+        """Let go of everything that is left. Twice is fine."""
+        await self.lifecycle.published()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.transport.close()
+
+
+def _authorizer(settings: Settings, matching: Matching) -> Authorizer:
+    return Authorizer(
+        matching=matching,
+        publisher=VerificationKey.load(
+            settings.publisher_jwt_key, settings.publisher_jwt_alg, name="MERCURE_PUBLISHER_JWT_KEY"
+        ),
+        subscriber=VerificationKey.load(
+            settings.subscriber_jwt_key, settings.subscriber_jwt_alg, name="MERCURE_SUBSCRIBER_JWT_KEY"
+        ),
+        anonymous=settings.anonymous,
+        trusted_issuers=settings.trusted_issuers,
+        resource_identifier=settings.resource_identifier,
+        protocol=settings.protocol,
+        cookie_name=settings.cookie_name,
+        publish_origins=settings.publish_origins,
+    )
+
+
+def application(hub: Hub) -> Starlette:
+    """The routes with CORS and problem details. Whoever runs it opens and closes the hub."""
+    origins = list(hub.settings.cors_origins)
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=origins,
+        # Credentials for every origin would let any page read its visitors' updates (Mercure, "Subscription").
+        allow_credentials="*" not in origins,
+        allow_methods=["GET", "HEAD", "POST"],
+        allow_headers=["Authorization", "Cache-Control", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
+        expose_headers=["Last-Event-ID", "Link", "Mercure-Last-Event-ID"],
+    )
+    return Starlette(
+        routes=hub.routes(),
+        middleware=[cors] if origins else [],
+        exception_handlers={Problem: answer_problem},
+    )
+
+
+def create_app(settings: Settings) -> Starlette:
+    """The hub as an ASGI application for any server: its lifespan opens the store, and drains at the end."""
+    hub = Hub(settings)
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        await hub.open()
+        try:
+            yield
+        finally:
+            await hub.drain(settings.drain)
+            await hub.close()
+
+    app = application(hub)
+    app.router.lifespan_context = lifespan
+    return app

@@ -1,0 +1,157 @@
+"""Who gets what: subscribers with the same matchers and the same grants form one audience, matched once for all."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+from hub.matchers import Matcher, Matching
+from hub.wire import TakenOver, Wire, chunk
+from transports import Update
+
+
+class Member(Protocol):
+    """A live subscriber in its audience's lists."""
+
+    wire: Wire
+    slot: int
+    """Its index in the list it is in; -1 while it is in none."""
+
+    def fall_behind(self) -> None:
+        """Not all of a push went out: leave, and go on from the dispatcher's cursor."""
+
+
+Key = tuple[frozenset[Matcher], frozenset[Matcher]]
+"""What makes an audience: matchers and grants."""
+
+
+class Audience:
+    """The live subscribers that get exactly the same updates.
+
+    Two parallel lists serve the taken-over connections: walking a list of numbers is what the fan-out costs.
+    A connection whose descriptor can't be written to directly stands in ``others``.
+    """
+
+    def __init__(self, matching: Matching, key: Key) -> None:
+        self.key = key
+        self._matching = matching
+        self._exact = frozenset(m.pattern for m in key[0] if _indexed(m) is not m)
+        self._patterns = tuple(m for m in key[0] if _indexed(m) is m)
+        self._descriptors: list[int] = []
+        self._direct: list[Member] = []
+        self._others: list[Member] = []
+        self.last_push = 0.0
+        """Event loop time of the newest push, in seconds."""
+        self.size = 0
+        """Streams of this audience, live or behind."""
+
+    def wants(self, update: Update) -> bool:
+        """Does a matcher select the update, and a grant allow it if it is private? (Mercure, "Subscribers")"""
+        chosen = not self._exact.isdisjoint(update.topics) or self._matching.any(self._patterns, update.topics)
+        return chosen and (not update.private or self.may_read(update))
+
+    def may_read(self, update: Update) -> bool:
+        """Does a grant match one of a private update's topics? Which matcher selected it does not count."""
+        return self._matching.any(self.key[1], update.topics)
+
+    def join(self, member: Member) -> None:
+        """From now on the member rides on `push`. Nothing of it may wait in user space."""
+        members = self._direct if member.wire.descriptor >= 0 else self._others
+        member.slot = len(members)
+        members.append(member)
+        if members is self._direct:
+            self._descriptors.append(member.wire.descriptor)
+
+    def leave(self, member: Member) -> None:
+        """Take the member out of the lists, at once: its descriptor's number may soon be a stranger's."""
+        slot = member.slot
+        if slot < 0:
+            return
+        direct = slot < len(self._direct) and self._direct[slot] is member
+        members = self._direct if direct else self._others
+        member.slot = -1
+        last = members.pop()
+        if direct:
+            number = self._descriptors.pop()
+        if last is not member:
+            members[slot] = last
+            last.slot = slot
+            if direct:
+                self._descriptors[slot] = number
+
+    def push(self, payload: bytes, now: float) -> Sequence[Member]:
+        """Give all live members the same bytes. Those that could not take them all are returned: they must leave."""
+        self.last_push = now
+        slow = self._push_direct(chunk(payload)) if self._direct else []
+        slow.extend(member for member in self._others if not member.wire.send(payload))
+        return slow
+
+    def _push_direct(self, framed: bytes) -> list[Member]:
+        refused: list[tuple[int, int]] = []
+        write, size = os.write, len(framed)
+        for slot, descriptor in enumerate(self._descriptors):
+            try:
+                count = write(descriptor, framed)
+            except BlockingIOError:
+                count = 0
+            except OSError:
+                count = -1
+            if count != size:
+                refused.append((slot, count))
+        return [self._refused(self._direct[slot], framed, count) for slot, count in refused]
+
+    def _refused(self, member: Member, framed: bytes, count: int) -> Member:
+        assert isinstance(member.wire, TakenOver)  # noqa: S101 - only those have a descriptor
+        member.wire.sent(framed, count)
+        return member
+
+
+class Audiences:
+    """All audiences, found by an update's topics: exact ones through a dictionary, each distinct pattern tried once."""
+
+    def __init__(self, matching: Matching) -> None:
+        self._matching = matching
+        self._all: dict[Key, Audience] = {}
+        self._index: dict[str | Matcher, dict[Audience, None]] = {}
+        self._patterns: dict[Matcher, None] = {}
+
+    def enter(self, matchers: Iterable[Matcher], grants: Iterable[Matcher]) -> Audience:
+        """The audience for these; to be left with `exit` once for each `enter`."""
+        key = (frozenset(matchers), frozenset(grants))
+        audience = self._all.get(key)
+        if audience is None:
+            audience = self._all[key] = Audience(self._matching, key)
+            for matcher in key[0]:
+                self._index.setdefault(_indexed(matcher), {})[audience] = None
+            self._patterns.update((m, None) for m in key[0] if _indexed(m) is m)
+        audience.size += 1
+        return audience
+
+    def exit(self, audience: Audience) -> None:
+        """One stream of the audience is over; the last one takes the audience with it."""
+        audience.size -= 1
+        if not audience.size:
+            del self._all[audience.key]
+            for matcher in audience.key[0]:
+                self._unindex(matcher, audience)
+
+    def _unindex(self, matcher: Matcher, audience: Audience) -> None:
+        found = self._index[_indexed(matcher)]
+        del found[audience]
+        if not found:
+            del self._index[_indexed(matcher)]
+            self._patterns.pop(matcher, None)
+
+    def of(self, update: Update) -> Iterator[Audience]:
+        """The audiences that get the update, each once."""
+        found: dict[Audience, None] = {}
+        for topic in update.topics:
+            found.update(self._index.get(topic, {}))
+        for matcher in self._patterns:
+            if self._matching.any((matcher,), update.topics):
+                found.update(self._index[matcher])
+        return (audience for audience in found if not update.private or audience.may_read(update))
+
+
+def _indexed(matcher: Matcher) -> str | Matcher:
+    """The key of a matcher in the index: its topic if it has just one."""
+    return matcher.pattern if matcher.is_exact and not matcher.is_wildcard else matcher

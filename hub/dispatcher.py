@@ -1,0 +1,67 @@
+"""Follows the log, whoever wrote it, and pushes each update to the audiences that get it."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from hub.audiences import Audience, Audiences, Member
+from hub.stream import Log, Streams, encode
+from transports import Entry, HistoryTrimmed, TransportUnavailable
+
+RETRY = 0.1
+"""Seconds until a tail that broke off is taken up again, from the dispatcher's own cursor."""
+
+logger = logging.getLogger(__name__)
+
+
+class Dispatcher:
+    """The one cursor of this process that all live streams ride on."""
+
+    def __init__(self, log: Log, audiences: Audiences, streams: Streams) -> None:
+        self._log = log
+        self._audiences = audiences
+        self._streams = streams
+
+    async def start(self) -> None:
+        """Stand at the end of the log: history is for those who ask for it."""
+        position, _ = await self._log.transport.last()
+        self._log.advance(position)
+
+    async def run(self) -> None:
+        """Follow the log until the transport is closed. An outage is waited out; subscribers keep their connection."""
+        while True:
+            try:
+                async for batch in self._log.transport.tail(self._log.position):
+                    self.fan_out(batch)
+                return
+            except HistoryTrimmed:
+                await self._skip()
+            except TransportUnavailable as error:
+                logger.warning("the store does not answer, subscribers wait: %s", error)
+                await asyncio.sleep(RETRY)
+
+    async def _skip(self) -> None:
+        """Entries are gone that live subscribers had to get: end their streams, so that they learn of the loss."""
+        logger.error("history was trimmed before it was dispatched; all streams are closed")
+        for stream in list(self._streams.open):
+            stream.finish()
+        await self.start()
+
+    def fan_out(self, batch: Sequence[Entry]) -> None:
+        """Push one batch, one write a subscriber. No ``await`` up to the moment when the cursor stands behind it."""
+        now = asyncio.get_running_loop().time()
+        slow: list[Member] = []
+        for audience, events in self._sort(batch).items():
+            slow.extend(audience.push(b"".join(events), now))
+        self._log.advance(batch[-1].position)
+        for member in slow:
+            member.fall_behind()
+
+    def _sort(self, batch: Sequence[Entry]) -> dict[Audience, list[bytes]]:
+        outgoing: dict[Audience, list[bytes]] = {}
+        for _, update in batch:
+            text = b""
+            for audience in self._audiences.of(update):
+                text = text or encode(update)
+                outgoing.setdefault(audience, []).append(text)
+        return outgoing

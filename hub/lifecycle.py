@@ -1,0 +1,68 @@
+"""Where the process stands: opening its store, serving, or draining; and what is still under way."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hub.errors import Problem
+
+HELD = 1000
+"""Requests that wait for the store in standby; each costs a connection and a task."""
+HOLD = 60.0
+"""Seconds that one waits at most. `EventSource` gives up for good on an error, so long is better than short."""
+
+
+class Lifecycle:
+    """Shared by all endpoints. ``opened`` is set once the store is, ``draining`` once the end has begun."""
+
+    def __init__(self) -> None:
+        self.opened = asyncio.Event()
+        self.draining = False
+        self._held = 0
+        self._publishing = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+
+    @property
+    def serving(self) -> bool:
+        return self.opened.is_set() and not self.draining
+
+    async def wait_until_open(self) -> bool:
+        """Hold a request until the store is open; False: it cannot be served by this process."""
+        if self.opened.is_set() or self.draining or self._held >= HELD:
+            return self.serving
+        self._held += 1
+        try:
+            async with asyncio.timeout(HOLD):
+                await self.opened.wait()
+        except TimeoutError:
+            return False
+        finally:
+            self._held -= 1
+        return self.serving
+
+    def drain(self) -> None:
+        """From now on nothing new is accepted; whoever is held is let go."""
+        self.draining = True
+        self.opened.set()
+
+    @contextmanager
+    def publishing(self) -> Iterator[None]:
+        """Round an append: `published` waits for it."""
+        self._publishing += 1
+        self._quiet.clear()
+        try:
+            yield
+        finally:
+            self._publishing -= 1
+            if not self._publishing:
+                self._quiet.set()
+
+    async def published(self) -> None:
+        """Wait until no append is under way."""
+        await self._quiet.wait()
+
+
+def unavailable(detail: str, *, seconds: int = 1) -> Problem:
+    """503 that says when to come back, on a connection that ends: the next one may reach another process."""
+    return Problem(503, detail, {"Retry-After": str(seconds), "Connection": "close"})

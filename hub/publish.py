@@ -1,0 +1,213 @@
+"""``POST /.well-known/mercure``: form -> update -> grant -> append -> 200 with the id (Mercure, "Publication")."""
+
+import asyncio
+import re
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from email.message import Message
+from hashlib import sha256
+from urllib.parse import parse_qsl
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from hub.authorization import Authorizer
+from hub.errors import Problem
+from hub.lifecycle import Lifecycle, unavailable
+from hub.matchers import Matching, invalid_character
+from transports import (
+    EARLIEST,
+    IdempotencyConflict,
+    Receipt,
+    Transport,
+    TransportClosed,
+    TransportFull,
+    TransportUnavailable,
+    Update,
+)
+
+MAX_TOPICS = 1000
+MAX_TOPIC = 4096
+"""Characters in a topic; also in an id and a type, which travel in every event and in request headers."""
+MAX_KEY = 255
+"""Characters in an idempotency key."""
+BODY_TIMEOUT = 30.0
+"""Seconds that a client may take to send its body."""
+APPEND_TIMEOUT = 10.0
+"""Seconds that a store may take to make an update durable."""
+
+FORM = "application/x-www-form-urlencoded"
+
+Form = dict[str, list[str]]
+
+_STRING = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
+
+
+def parse_form(body: bytes) -> Form:
+    """The fields of an ``application/x-www-form-urlencoded`` body, by name; `Problem` 400 or 413."""
+    try:
+        pairs = parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_TOPICS + 100)
+    except UnicodeDecodeError:
+        raise Problem(400, "the form is not valid UTF-8") from None
+    except ValueError:
+        raise Problem(413, f"the form has too many fields; {MAX_TOPICS} topics are the most") from None
+    form: Form = {}
+    for name, value in pairs:
+        form.setdefault(name, []).append(value)
+    return form
+
+
+def update_from(form: Form, matching: Matching) -> Update:
+    """The update that a form describes; `Problem` 400 or 413 says which field is wrong. Unknown fields are ignored."""
+    topics = _topics(form.get("topic", []), matching)
+    event_type = _line(form, "type")
+    if event_type == "mercure":
+        raise Problem(400, "the type 'mercure' is reserved for the hub's own events")
+    return Update(
+        id=_id(form),
+        topics=topics,
+        data=form.get("data", [""])[0],
+        private="private" in form,
+        type=event_type,
+        retry=_retry(form),
+    )
+
+
+def _topics(topics: Sequence[str], matching: Matching) -> tuple[str, ...]:
+    if not topics:
+        raise Problem(400, "the field 'topic' is missing")
+    if len(topics) > MAX_TOPICS:
+        raise Problem(413, f"{len(topics)} topics; {MAX_TOPICS} are the most")
+    for topic in topics:
+        _check_text("topic", topic)
+        if topic == "*":
+            raise Problem(400, "the topic '*' is reserved: it is the wildcard of matchers")
+        if matching.is_reserved(topic):
+            raise Problem(400, "a topic addresses the hub's own namespace, which only the hub publishes to")
+    return tuple(dict.fromkeys(topics))
+
+
+def _check_text(name: str, text: str) -> None:
+    if len(text) > MAX_TOPIC:
+        raise Problem(413, f"the field '{name}' is longer than {MAX_TOPIC} characters")
+    if invalid_character(text):
+        raise Problem(400, f"the field '{name}' holds a control or an invisible format character")
+
+
+def _line(form: Form, name: str) -> str | None:
+    """A field that becomes one line of the stream: a line break in it would inject others."""
+    text = form.get(name, [""])[0]
+    _check_text(name, text)
+    return text or None
+
+
+def _id(form: Form) -> str:
+    text = _line(form, "id")
+    if text is None:
+        return uuid.uuid4().urn
+    if text.startswith("#") or text == EARLIEST:
+        raise Problem(400, f"an id must not start with '#' and must not be '{EARLIEST}'")
+    return text
+
+
+def _retry(form: Form) -> int | None:
+    text = _line(form, "retry")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 10):
+        raise Problem(400, "the field 'retry' is a number of milliseconds, digits only, 10 at most")
+    return int(text)
+
+
+def idempotency_key(values: Sequence[str]) -> str | None:
+    """The ``Idempotency-Key`` (draft-ietf-httpapi-idempotency-key-header): a quoted string, or bare as many send it."""
+    if not values:
+        return None
+    text = values[0].strip()
+    if quoted := _STRING.fullmatch(text):
+        text = re.sub(r"\\(.)", r"\1", quoted[1])
+    elif '"' in text:
+        raise Problem(400, 'the header Idempotency-Key is not a string such as "8e03978e-40d5-43dd-bc93-6894a57f9324"')
+    if len(values) > 1 or not text or len(text) > MAX_KEY or not text.isascii() or invalid_character(text):
+        raise Problem(400, f"the header Idempotency-Key takes one key of 1 to {MAX_KEY} ASCII characters")
+    return text
+
+
+def check_content_type(value: str) -> None:
+    """`Problem` 415 unless it is a form in UTF-8."""
+    if value == FORM:
+        return
+    message = Message()
+    message["Content-Type"] = value
+    if message.get_content_type() != FORM:
+        raise Problem(415, f"the body must be {FORM}")
+    charset = message.get_content_charset("utf-8")
+    if charset not in {"utf-8", "utf8", "us-ascii"}:
+        raise Problem(415, "the charset of the form must be UTF-8")
+
+
+@dataclass(frozen=True)
+class Publish:
+    """The endpoint. Nothing of the request is acknowledged before the transport has it."""
+
+    transport: Transport
+    lifecycle: Lifecycle
+    authorizer: Authorizer
+    matching: Matching
+    max_body: int
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        if not await self.lifecycle.wait_until_open():
+            raise unavailable("this hub is not open for updates now; try again")
+        response = await self._publish(request)
+        await response(scope, receive, send)
+
+    async def _publish(self, request: Request) -> Response:
+        check_content_type(request.headers.get("Content-Type", ""))
+        grants = self.authorizer.publisher(request)
+        key = idempotency_key(request.headers.getlist("Idempotency-Key"))
+        body = await self._body(request)
+        update = update_from(parse_form(body), self.matching)
+        self.authorizer.allow_publish(grants, update.topics)
+        if key is not None:
+            update = update._replace(idempotency_key=key, fingerprint=sha256(body).hexdigest()[:32])
+        receipt = await self._append(update)
+        return PlainTextResponse(receipt.id)
+
+    async def _body(self, request: Request) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        too_large = Problem(413, f"the body is larger than {self.max_body} bytes", {"Connection": "close"})
+        if int(request.headers.get("Content-Length", "0")) > self.max_body:
+            raise too_large
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT):
+                async for part in request.stream():
+                    parts.append(part)
+                    size += len(part)
+                    if size > self.max_body:
+                        raise too_large
+        except TimeoutError:
+            raise Problem(408, "the body did not arrive in time", {"Connection": "close"}) from None
+        except ClientDisconnect:
+            raise Problem(400, "the body did not arrive whole", {"Connection": "close"}) from None
+        return b"".join(parts)
+
+    async def _append(self, update: Update) -> Receipt:
+        if not self.lifecycle.serving:
+            raise unavailable("this hub is ending; try again")
+        try:
+            with self.lifecycle.publishing():
+                async with asyncio.timeout(APPEND_TIMEOUT):
+                    return await self.transport.append(update)
+        except IdempotencyConflict:
+            raise Problem(
+                422, "this Idempotency-Key was used for another request; each request takes its own"
+            ) from None
+        except TransportFull:
+            raise Problem(507, "the store of this hub is full") from None
+        except (TransportUnavailable, TransportClosed, TimeoutError):
+            raise unavailable("the store of this hub does not answer; try again") from None

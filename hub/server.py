@@ -1,0 +1,221 @@
+"""uvicorn in our hands: sockets, a protocol class that lets connections go, signals, standby, drain."""
+
+import asyncio
+import logging
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import uvicorn
+import uvloop
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from hub.app import Hub, application
+from hub.keys import InvalidKey
+from hub.settings import Settings
+from hub.wire import TAKE_OVER
+from transports import InvalidTransport
+
+BACKLOG = 4096
+"""Connections that may wait to be accepted: after a restart all clients come at once."""
+SEND_BUFFER = 64 * 1024
+"""Bytes of kernel memory that a stalled reader can bind; without it, it is 3–4 MB (the kernel doubles the value)."""
+MAX_HEAD = 64 * 1024
+"""Bytes of a request before its body: httptools itself takes megabytes. A query with 1,000 topics fits."""
+HEAD_TIMEOUT = 10.0
+"""Seconds that a client may take to send them: httptools itself waits for ever."""
+STANDBY_AFTER = 1.0
+"""Seconds that the store may take to open before we listen. A store that fails must not have looked healthy."""
+
+logger = logging.getLogger(__name__)
+
+
+class HubProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1 with bounds on the request head, and with connections that the application can take over."""
+
+    _head = 0
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_complete()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self._head_timer is None:
+            self._expect_head()
+        extensions: dict[str, Any] = {TAKE_OVER: self.take_over}
+        self.scope["extensions"] = extensions
+
+    def on_headers_complete(self) -> None:
+        self._head_complete()
+        if self.parser.get_http_version() != "1.1":
+            self.scope.pop("extensions")  # a taken-over connection is chunked, 1.0 has no chunks
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        if self._head_timer is not None:
+            self._head += len(data)
+            if self._head > MAX_HEAD + len(data):
+                self._refuse()
+                return
+        super().data_received(data)
+
+    def _expect_head(self) -> None:
+        self._head = 0
+        self._head_timer = self.loop.call_later(HEAD_TIMEOUT, self.transport.close)
+
+    def _head_complete(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _refuse(self) -> None:
+        body = f"the request head is larger than {MAX_HEAD} bytes\n".encode()
+        head = (
+            f"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()
+
+    def take_over(self, protocol: asyncio.Protocol) -> asyncio.Transport | None:
+        """Give the connection of the running request to another protocol; None where that can't be.
+
+        The response head is out and the body is chunked. uvicorn's request cycle counts as complete, so that the
+        application may return; the server no longer knows the connection, its drain and its limits are the taker's.
+        """
+        if self.pipeline or self.transport.is_closing() or not self.cycle.chunked_encoding:
+            return None
+        self.cycle.response_complete = True
+        self.cycle.on_response = lambda: None
+        self._unset_keepalive_if_required()
+        self._head_complete()
+        self.connections.discard(self)
+        self.flow.resume_reading()
+        self.transport.set_protocol(protocol)
+        transport = self.transport
+        # What is left of the request refers to itself: without this, memory is only freed by the collector.
+        self.scope = self.headers = self.parser = self.cycle = None  # type: ignore[assignment]
+        return transport
+
+
+class HubServer(uvicorn.Server):
+    """Ends at once when told to, drains its streams, and exits with 0 after a clean end."""
+
+    def __init__(self, config: uvicorn.Config, hub: Hub, on_listening: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._hub = hub
+        self._on_listening = on_listening
+        self.stopping = asyncio.Event()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are `_serve`'s business: they count before the server runs, and are not raised again at the end."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_listening()
+
+    async def main_loop(self) -> None:
+        while not self.stopping.is_set():
+            await self.on_tick(0)  # the Date header
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await self.stopping.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        await self._hub.drain(self._hub.settings.drain)
+        await super().shutdown(sockets)
+
+
+def run(settings: Settings, *, on_ready: Callable[[tuple[str, int]], None] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code. ``on_ready`` gets the address once it accepts connections."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    _raise_file_limit()
+    try:
+        hub = Hub(settings)
+        listener = _bind(settings.listen)
+    except (InvalidTransport, InvalidKey, OSError) as error:
+        return _give_up(error)
+    with listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(hub, listener, on_ready or (lambda _address: None)))
+
+
+def _give_up(error: Exception) -> int:
+    print(f"mercure-hub: {error}", file=sys.stderr)  # noqa: T201 - the last line an operator sees
+    return 2
+
+
+def _raise_file_limit() -> None:
+    """A subscriber is a descriptor: use what the system allows."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _bind(address: tuple[str, int]) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise OSError(
+            f"cannot listen on {address[0]}:{address[1]}: {error.strerror}; --listen takes another"
+        ) from error
+    return listener
+
+
+async def _serve(hub: Hub, listener: socket.socket, on_ready: Callable[[tuple[str, int]], None]) -> int:
+    config = uvicorn.Config(
+        application(hub),
+        http=HubProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=2,
+    )
+    server = HubServer(config, hub, lambda: on_ready(listener.getsockname()[:2]))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, server.stopping.set)
+    opening = asyncio.ensure_future(hub.open())
+    opening.add_done_callback(lambda task: server.stopping.set() if _failed(task) else None)
+    stopping = asyncio.ensure_future(server.stopping.wait())
+    await asyncio.wait({opening, stopping}, timeout=STANDBY_AFTER, return_when=asyncio.FIRST_COMPLETED)
+    if not server.stopping.is_set():
+        # Standby when the store is still not open: alive, and holding what comes until it is.
+        await server.serve(sockets=[listener])
+    stopping.cancel()
+    return await _end(hub, opening)
+
+
+def _failed(task: asyncio.Task[None]) -> bool:
+    return not task.cancelled() and task.exception() is not None
+
+
+async def _end(hub: Hub, opening: asyncio.Task[None]) -> int:
+    opening.cancel()
+    with suppress(asyncio.CancelledError):
+        try:
+            await opening
+        except InvalidTransport as error:
+            await hub.close()
+            return _give_up(error)
+    await hub.close()
+    return 0

@@ -1,0 +1,259 @@
+"""One subscriber's stream: behind and reading the log, or live and riding on the dispatcher's cursor; then over."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+from math import inf
+from typing import NamedTuple
+
+from sse_starlette.event import ServerSentEvent
+
+from hub.audiences import Audience, Audiences
+from hub.timers import TimerWheel
+from hub.wire import Wire
+from transports import HistoryTrimmed, Position, Transport, TransportClosed, TransportUnavailable, Update
+
+PAGE = 256
+"""Entries that a reader that is behind takes from the log at once."""
+CACHED_PAGES = 64
+"""Full pages that are kept for readers at the same place: after a restart all come back at once."""
+CACHED_PAGE_BYTES = 256 * 1024
+"""Larger pages are not kept, so that the cache takes 16 MiB at most."""
+RETRY = 0.5
+"""Seconds until a reader asks again a store that does not answer."""
+HEARTBEAT = b":\n\n"
+"""A comment that only keeps the connection from looking dead (WHATWG HTML, "Authoring notes")."""
+
+
+class Event(NamedTuple):
+    """An update as it goes out."""
+
+    position: Position
+    update: Update
+    text: bytes
+
+
+def encode(update: Update) -> bytes:
+    """The update as a server-sent event. CR and CRLF in its data become LF (Mercure, "Publication", `data`)."""
+    event = ServerSentEvent(update.data, event=update.type, id=update.id, retry=update.retry, sep="\n")
+    return event.encode()
+
+
+class Log:
+    """The log as the streams of this process see it: pages of the store, and how far the dispatcher has come."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        self.position: Position = 0
+        """The dispatcher's cursor: everything up to it has gone to the live streams."""
+        self._moved = asyncio.Event()
+        self._pages: OrderedDict[Position, Sequence[Event]] = OrderedDict()
+        self._loading: dict[Position, asyncio.Task[Sequence[Event]]] = {}
+
+    def advance(self, position: Position) -> None:
+        """The dispatcher has fanned out everything up to here."""
+        self.position = position
+        self._moved.set()
+
+    async def reached(self, position: Position) -> None:
+        """Wait until the dispatcher has come that far."""
+        while self.position < position:
+            self._moved.clear()
+            await self._moved.wait()
+
+    async def page(self, after: Position) -> Sequence[Event]:
+        """The entries that follow, empty at the end; readers at the same place share one read."""
+        if (page := self._pages.get(after)) is not None:
+            self._pages.move_to_end(after)
+            return page
+        loading = self._loading.get(after)
+        if loading is None:
+            loading = self._loading[after] = asyncio.ensure_future(self._load(after))
+            loading.add_done_callback(lambda task: self._loaded(after, task))
+        return await asyncio.shield(loading)
+
+    async def _load(self, after: Position) -> Sequence[Event]:
+        entries = await self.transport.read(after, PAGE)
+        return [Event(position, update, encode(update)) for position, update in entries]
+
+    def _loaded(self, after: Position, task: asyncio.Task[Sequence[Event]]) -> None:
+        del self._loading[after]
+        if task.cancelled() or task.exception() or len(task.result()) < PAGE:
+            return  # a short page may be longer the next time
+        if sum(len(event.text) for event in task.result()) <= CACHED_PAGE_BYTES:
+            self._pages[after] = task.result()
+            if len(self._pages) > CACHED_PAGES:
+                self._pages.popitem(last=False)
+
+
+class Streams:
+    """What all streams of this process share: the log, the wheel, and how long they wait for what (seconds)."""
+
+    def __init__(
+        self, log: Log, audiences: Audiences, wheel: TimerWheel, *, heartbeat: float, dispatch_timeout: float
+    ) -> None:
+        self.log = log
+        self.audiences = audiences
+        self.wheel = wheel
+        self.heartbeat = heartbeat or inf
+        self.dispatch_timeout = dispatch_timeout or inf
+        self.open: set[Stream] = set()
+
+
+class Stream:
+    """A subscriber's cursor and connection.
+
+    Live: it is in its audience's lists, nothing waits for it, and its cursor is the dispatcher's.
+    Behind: it has a cursor of its own, and either a task that reads the log or a wire that drains.
+    There is no ``await`` between "my cursor equals the dispatcher's" and "I am live".
+    """
+
+    __slots__ = (
+        "audience",
+        "cursor",
+        "deadline",
+        "due",
+        "ended",
+        "progress",
+        "slot",
+        "streams",
+        "task",
+        "wire",
+    )
+
+    def __init__(self, streams: Streams, wire: Wire, audience: Audience, cursor: Position, deadline: float) -> None:
+        self.streams = streams
+        self.wire = wire
+        self.audience = audience
+        self.cursor = cursor
+        self.deadline = deadline  # event loop time
+        self.slot = -1
+        self.due = 0
+        self.ended = False
+        self.progress = -1  # bytes that waited for the reader when it was last looked at
+        self.task: asyncio.Task[None] | None = None
+        wire.listener = self
+
+    def start(self) -> None:
+        """Send what history has after the cursor, then what is new. The response head is out."""
+        self.streams.open.add(self)
+        self._call_in(self.streams.heartbeat)
+        if self.wire.waiting():
+            self._congested()
+        else:
+            self._catch_up()
+
+    def _call_in(self, seconds: float) -> None:
+        now = asyncio.get_running_loop().time()
+        self.streams.wheel.at(min(self.deadline, now + seconds), self)
+
+    def _catch_up(self) -> None:
+        if self.cursor == self.streams.log.position:
+            self.audience.join(self)
+        else:
+            self.task = asyncio.ensure_future(self._read())
+            self.task.add_done_callback(self._read_done)
+
+    async def _read(self) -> None:
+        """Read the log until it meets the dispatcher, or until the reader can't take more."""
+        log = self.streams.log
+        behind = True
+        while behind:
+            # A faster replica's subscriber waits for our dispatcher, rather than get something twice.
+            await log.reached(self.cursor)
+            try:
+                page = await log.page(self.cursor)
+            except TransportUnavailable:
+                await asyncio.sleep(RETRY)
+                continue
+            behind = self._send_page(page)
+            # A store in memory and a fast reader suspend nowhere: let the others have their turn.
+            await asyncio.sleep(0)
+
+    def _send_page(self, page: Sequence[Event]) -> bool:
+        """Send what of a page the dispatcher has passed already; False: live now, or the reader can't take more."""
+        position, wants = self.streams.log.position, self.audience.wants
+        passed = [event for event in page if event.position <= position]
+        if len(passed) < len(page):
+            self.cursor = position
+        elif passed:
+            self.cursor = passed[-1].position
+        payload = b"".join([event.text for event in passed if wants(event.update)])
+        if payload and not self.wire.send(payload):
+            self._congested()
+            return False
+        if self.cursor == position:
+            self.audience.join(self)
+            return False
+        return True
+
+    def _read_done(self, task: asyncio.Task[None]) -> None:
+        self.task = None
+        if task.cancelled() or self.ended:
+            return
+        error = task.exception()
+        if isinstance(error, HistoryTrimmed | TransportClosed):
+            self.finish()  # it comes back, and is told what it missed
+        elif error is not None:
+            self.wire.abort()
+            raise error
+        else:
+            self.drained()
+
+    def fall_behind(self) -> None:
+        """The wire took only part of what the dispatcher pushed; the cursor is the dispatcher's."""
+        self.audience.leave(self)
+        self.cursor = self.streams.log.position
+        self._congested()
+
+    def _congested(self) -> None:
+        self.progress = self.wire.waiting()
+        self._call_in(self.streams.dispatch_timeout)
+
+    def drained(self) -> None:
+        """Nothing waits for the reader any more."""
+        if not self.ended and self.task is None and self.slot < 0 and not self.wire.waiting():
+            self._catch_up()
+
+    def tick(self, now: float) -> float | None:
+        """The wheel's call: end at the deadline, give up on a reader that takes nothing, or show signs of life."""
+        if not self.ended and now >= self.deadline:
+            self.finish()
+            return None
+        if self.ended or (self.slot < 0 and self.wire.waiting() == self.progress):
+            self.wire.abort()
+            return None
+        if self.slot < 0:
+            return self._tick_behind(now)
+        idle_since = self.audience.last_push
+        if now - idle_since >= self.streams.heartbeat:
+            idle_since = now
+            if not self.wire.send(HEARTBEAT):
+                self.fall_behind()
+        return min(self.deadline, idle_since + self.streams.heartbeat)
+
+    def _tick_behind(self, now: float) -> float:
+        self.progress = self.wire.waiting() or -1
+        wait = self.streams.heartbeat if self.progress < 0 else self.streams.dispatch_timeout
+        return min(self.deadline, now + wait)
+
+    def finish(self) -> None:
+        """End it properly, between two events; a reader that does not take the end is cut off later."""
+        if not self.ended:
+            self._stop()
+            self.deadline = inf
+            self._call_in(self.streams.dispatch_timeout)
+            self.wire.finish()
+
+    def lost(self) -> None:
+        """The connection is over."""
+        self._stop()
+        self.due = 0
+        self.streams.open.discard(self)
+        self.streams.audiences.exit(self.audience)
+
+    def _stop(self) -> None:
+        self.ended = True
+        self.audience.leave(self)
+        if self.task is not None:
+            self.task.cancel()

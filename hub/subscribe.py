@@ -1,0 +1,160 @@
+"""``GET /.well-known/mercure``: matchers -> grant -> cursor -> stream (Mercure, "Subscription" and "Reconnection")."""
+
+import asyncio
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Literal
+from urllib.parse import parse_qsl
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from hub.authorization import Authorizer, Grants
+from hub.errors import Problem
+from hub.lifecycle import Lifecycle, unavailable
+from hub.matchers import InvalidMatcher, Matcher, Matching, invalid_character
+from hub.stream import HEARTBEAT, Stream, Streams
+from hub.wire import Connection, wire_for
+from transports import EARLIEST, Position, TransportClosed, TransportUnavailable
+
+JITTER = 0.1
+"""Part of `write_timeout` by which connections differ, so that those that came together do not leave together."""
+MAX_PARAMETERS = 1100
+"""Query parameters of one request."""
+MAX_EVENT_ID = 4096
+"""Characters in a last event id; longer ones are never stored."""
+
+STREAM_HEADERS = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "private, no-cache, no-store, must-revalidate, max-age=0",
+    "X-Accel-Buffering": "no",  # nginx would collect the events otherwise
+}
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+_MATCHER_TYPES = {"match": "exact", "match_exact": "exact", "match_urlpattern": "urlpattern"}
+_CURSORS = {"1.0": ("last_event_id",), "0.x": ("lastEventID", "Last-Event-ID")}
+_TOLD_IN = {"1.0": "Mercure-Last-Event-ID", "0.x": "Last-Event-ID"}
+_GENERATIONS = {"1.0": ("1.0",), "0.x": ("0.x",), "both": ("1.0", "0.x")}
+
+
+def parse_query(query: bytes) -> list[tuple[str, str]]:
+    """The query's pairs; `Problem` 400 if they are too many or not UTF-8."""
+    try:
+        return parse_qsl(query.decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS)
+    except UnicodeDecodeError:
+        raise Problem(400, "the query is not valid UTF-8") from None
+    except ValueError:
+        raise Problem(400, f"the query has more than {MAX_PARAMETERS} parameters") from None
+
+
+def matchers_in(pairs: Sequence[tuple[str, str]], generations: Sequence[str]) -> tuple[Matcher, ...]:
+    """What the request wants to hear of; `Problem` 400: none, or a name in the reserved ``match`` namespace."""
+    found: dict[Matcher, None] = {}
+    for name, value in pairs:
+        if name == "topic" and "0.x" in generations:
+            found[Matcher("topic", value)] = None
+        elif name in _MATCHER_TYPES and "1.0" in generations:
+            found[Matcher(_MATCHER_TYPES[name], value)] = None
+        elif name.lower().startswith("match"):
+            raise Problem(400, f"unknown matcher; there are {', '.join(_MATCHER_TYPES)}")
+    if not found:
+        names = [
+            *(_MATCHER_TYPES if "1.0" in generations else ()),
+            *(("topic",) if "0.x" in generations else ()),
+        ]
+        raise Problem(400, f"nothing to subscribe to; name a topic with one of {', '.join(names)}")
+    return tuple(found)
+
+
+def last_event_id(header: str | None, pairs: Sequence[tuple[str, str]], generations: Sequence[str]) -> str | None:
+    """Where the client stands. The header wins: a browser resends the first query beside a fresh header."""
+    names = [name for generation in generations for name in _CURSORS[generation]]
+    if header is not None:
+        # Browsers send the id as UTF-8, which a header's text shows as Latin-1 (WHATWG HTML, "Last-Event-ID").
+        return header.encode("latin-1").decode(errors="replace") or None
+    return next((value for name, value in pairs if name in names), None) or None
+
+
+@dataclass(frozen=True)
+class Subscribe:
+    """The endpoint. ``write_timeout``: seconds that a connection lasts at most, 0 for no limit."""
+
+    streams: Streams
+    lifecycle: Lifecycle
+    authorizer: Authorizer
+    matching: Matching
+    write_timeout: float
+    protocol: Literal["both", "1.0", "0.x"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        if not await self.lifecycle.wait_until_open():
+            await _come_back()(scope, receive, send)
+            return
+        pairs, generations = parse_query(scope["query_string"]), _GENERATIONS[self.protocol]
+        matchers = matchers_in(pairs, generations)
+        grants = self.authorizer.subscriber(request)
+        self._check(matchers)
+        asked = last_event_id(request.headers.get("Last-Event-ID"), pairs, generations)
+        cursor, headers = await self._cursor(asked, generations)
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        if request.method == "HEAD":
+            await send({"type": "http.response.body"})
+            return
+        # Some proxies pass the head on only once the body has begun.
+        await send({"type": "http.response.body", "body": HEARTBEAT, "more_body": True})
+        await self._stream(wire_for(scope, receive, send), matchers, grants, cursor)
+
+    def _check(self, matchers: Sequence[Matcher]) -> None:
+        try:
+            self.matching.check(matchers)
+        except InvalidMatcher as error:
+            raise Problem(400, str(error)) from None
+
+    async def _cursor(self, asked: str | None, generations: Sequence[str]) -> tuple[Position | None, RawHeaders]:
+        """Where the stream starts (None: with what is new), and the response headers that say so."""
+        if asked is None:
+            return None, _raw(STREAM_HEADERS)
+        position = await self._position_of(asked)
+        told = EARLIEST if position is None else asked
+        names = [_TOLD_IN[generation] for generation in generations]
+        return position or 0, _raw(STREAM_HEADERS | dict.fromkeys(names, told))
+
+    async def _position_of(self, event_id: str) -> Position | None:
+        if event_id == EARLIEST or len(event_id) > MAX_EVENT_ID or invalid_character(event_id):
+            return None
+        try:
+            return await self.streams.log.transport.position_of(event_id)
+        except (TransportUnavailable, TransportClosed):
+            raise unavailable("the store of this hub does not answer; try again") from None
+
+    async def _stream(
+        self, connection: Connection, matchers: Sequence[Matcher], grants: Grants, cursor: Position | None
+    ) -> None:
+        wire, carry = connection
+        audience = self.streams.audiences.enter(matchers, grants.subscribe)
+        position = self.streams.log.position if cursor is None else cursor
+        Stream(self.streams, wire, audience, position, self._deadline(grants.expires)).start()
+        if carry is not None:
+            await carry()
+
+    def _deadline(self, expires: float | None) -> float:
+        """When the connection ends, in event loop time: with its token, or after `write_timeout` less some jitter."""
+        now = asyncio.get_running_loop().time()
+        lasts = self.write_timeout * (1 - JITTER * random.random()) if self.write_timeout else inf  # noqa: S311
+        return now + min(lasts, inf if expires is None else expires - time.time())
+
+
+def _raw(headers: Mapping[str, str]) -> RawHeaders:
+    """As ASGI has them. Event ids go out as UTF-8, as browsers send them back."""
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+
+def _come_back() -> Response:
+    """A stream that ends at once: `EventSource` reconnects after it, but gives up for good on an error."""
+    return Response("retry: 1000\n\n", headers=STREAM_HEADERS | {"Connection": "close"})

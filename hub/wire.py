@@ -1,0 +1,233 @@
+"""How bytes reach one subscriber: a connection taken over from the server, or ASGI's ``send``.
+
+Which of the two is in use never shows in behaviour. Both take whole events, so that a stream that is ended
+always ends between two of them.
+"""
+
+import asyncio
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from typing import Protocol, cast
+
+from starlette.types import Receive, Scope, Send
+
+CHATTER = 64 * 1024
+"""Bytes that a subscriber may send while it listens; they are thrown away, more of them closes the connection."""
+BACKLOG = 64 * 1024
+"""Bytes that may wait for an ASGI server before its reader counts as slow."""
+
+
+class Listener(Protocol):
+    """What a wire tells its stream."""
+
+    def drained(self) -> None:
+        """Everything that was sent has left this process; only after a `Wire.send` that said False."""
+
+    def lost(self) -> None:
+        """The connection is over, from whichever side. Called once, and before its descriptor is closed."""
+
+
+class Wire(ABC):
+    """One subscriber's connection. After `Listener.lost` every method does nothing."""
+
+    __slots__ = ("descriptor", "listener")
+
+    descriptor: int
+    """For ``os.write`` of `chunk`-framed bytes while nothing is waiting; -1 where that is not possible."""
+    listener: Listener
+
+    @abstractmethod
+    def send(self, payload: bytes) -> bool:
+        """Send one or more whole events. False: the reader is slow, some of it waits, `Listener.drained` follows."""
+
+    @abstractmethod
+    def waiting(self) -> int:
+        """Bytes that wait in this process for the reader; 0 when it keeps up."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """End the stream properly after what was sent: the final chunk, then the connection."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """End it now, whatever waits."""
+
+
+def chunk(payload: bytes) -> bytes:
+    """One chunk of a chunked body (RFC 9112 section 7.1)."""
+    return b"%x\r\n%b\r\n" % (len(payload), payload)
+
+
+class TakenOver(asyncio.Protocol, Wire):
+    """A plain or TLS HTTP/1.1 connection whose response head is out and which the server has let go.
+
+    A reader that keeps up has nothing buffered in user space: bytes go straight to the socket, and only what
+    the kernel refuses goes through the transport, whose buffer tells when the reader is back.
+    """
+
+    __slots__ = ("_chatter", "_transport")
+
+    def __init__(self) -> None:
+        self.descriptor = -1
+        self._chatter = 0
+        self._transport: asyncio.Transport | None = None
+
+    def attach(self, transport: asyncio.Transport) -> None:
+        """Take the transport. High water at 0: `resume_writing` then means that its buffer is empty."""
+        self._transport = transport
+        transport.set_write_buffer_limits(high=0)
+        if transport.get_extra_info("ssl_object") is None:
+            self.descriptor = transport.get_extra_info("socket").fileno()
+
+    def send(self, payload: bytes) -> bool:
+        if self._transport is None:
+            return False
+        framed = chunk(payload)
+        if self.descriptor < 0 or self._transport.get_write_buffer_size():
+            self._transport.write(framed)
+            return not self._transport.get_write_buffer_size()
+        return self.sent(framed, self.write(framed))
+
+    def write(self, framed: bytes) -> int:
+        """What the kernel takes of it now; -1: the connection is broken."""
+        try:
+            return os.write(self.descriptor, framed)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            return -1
+
+    def sent(self, framed: bytes, count: int) -> bool:
+        """Deal with what `write` answered; True when all of it went out."""
+        if count == len(framed) or self._transport is None:
+            return True
+        if count < 0:
+            self._transport.abort()
+        else:
+            self._transport.write(framed[count:])
+        return False
+
+    def waiting(self) -> int:
+        return self._transport.get_write_buffer_size() if self._transport else 0
+
+    def finish(self) -> None:
+        if self._transport is not None:
+            self._transport.write(b"0\r\n\r\n")
+            self._transport.close()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        self._chatter += len(data)
+        if self._chatter > CHATTER:
+            self.abort()
+
+    def resume_writing(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self.listener.drained()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        # The event loop closes the descriptor after this call; its number must be forgotten before.
+        self.descriptor = -1
+        self._transport = None
+        self.listener.lost()
+
+
+class ASGI(Wire):
+    """Any ASGI server: the request's own task carries the bytes, so that ``send`` may suspend as it likes.
+
+    `run` is that task. Bytes that arrive before it had its turn wait here, at most `BACKLOG` of them before the
+    reader counts as slow.
+    """
+
+    __slots__ = ("_carrying", "_ended", "_parts", "_send", "_size", "_slow", "_wake")
+
+    def __init__(self, send: Send) -> None:
+        self.descriptor = -1
+        self._send = send
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._slow = False
+        self._ended = False
+        self._wake = asyncio.Event()
+        self._carrying: asyncio.Task[None] | None = None
+
+    def send(self, payload: bytes) -> bool:
+        self._parts.append(payload)
+        self._size += len(payload)
+        self._slow = self._size > BACKLOG
+        self._wake.set()
+        return not self._slow
+
+    def waiting(self) -> int:
+        return self._size
+
+    def finish(self) -> None:
+        self._ended = True
+        self._wake.set()
+
+    def abort(self) -> None:
+        if self._carrying is not None:
+            self._carrying.cancel()
+
+    async def run(self, receive: Receive) -> None:
+        """Carry bytes until the stream is finished or the client is gone."""
+        gone = asyncio.ensure_future(_disconnect(receive))
+        self._carrying = asyncio.ensure_future(self._carry())
+        try:
+            await asyncio.wait({gone, self._carrying}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self.listener.lost()
+            for task in (gone, self._carrying):
+                await _settle(task)
+
+    async def _carry(self) -> None:
+        while self._parts or not self._ended:
+            await self._wake.wait()
+            self._wake.clear()
+            parts, self._parts = self._parts, []
+            if parts:
+                await self._body(b"".join(parts), more=True)
+                self._size -= sum(map(len, parts))
+            if self._slow and not self._parts:
+                self._slow = False
+                self.listener.drained()
+        await self._body(b"", more=False)
+
+    async def _body(self, body: bytes, *, more: bool) -> None:
+        await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+async def _disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _settle(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
+    if not task.cancelled():
+        task.exception()  # a client that left in the middle of a send is no error of ours
+
+
+TAKE_OVER = "mercure_hub.take_over"
+"""The key in ``scope["extensions"]`` under which our server offers a connection."""
+
+
+Connection = tuple[Wire, Callable[[], Awaitable[None]] | None]
+"""A wire, and what the request's own task must await to carry its bytes, if anything."""
+
+
+def wire_for(scope: Scope, receive: Receive, send: Send) -> Connection:
+    """The best wire for a request whose response head is out."""
+    take_over = scope.get("extensions", {}).get(TAKE_OVER)
+    if take_over is not None:
+        wire = TakenOver()
+        if (transport := take_over(wire)) is not None:
+            wire.attach(cast("asyncio.Transport", transport))
+            return wire, None
+    asgi = ASGI(send)
+    return asgi, lambda: asgi.run(receive)
