@@ -45,7 +45,9 @@ def open_transport(url: str) -> Transport:
     """
     scheme = url.partition("://")[0]
     found = {point.name: point for point in entry_points(group="mercure_hub.transports")}
-    if "://" not in url or scheme not in found:
+    if "://" not in url:
+        raise InvalidTransport(url, "it has no scheme; write memory:// or lmdb:///directory")
+    if scheme not in found:
         raise InvalidTransport(url, _unknown(scheme, sorted(found)))
     try:
         transport: type[Transport] = found[scheme].load()

@@ -25,7 +25,8 @@ def size_in_bytes(text: str) -> int:
         raise ValueError(f"{text!r} is not a size such as 512MB or 1GiB")
     if match[2] is None:
         return int(match[1])
-    return int(match[1]) * (1024 if match[3] else 1000) ** _POWER[match[2].upper()]
+    unit = 1024 if match[3] else 1000
+    return int(match[1]) * int(unit ** _POWER[match[2].upper()])
 
 
 def count(text: str) -> int:
@@ -50,13 +51,16 @@ def parameters(query: str, known: frozenset[str]) -> Mapping[str, str]:
 
 
 def split(url: str) -> SplitResult:
-    """``urlsplit`` whose ValueError is a sentence."""
+    """``urlsplit`` whose ValueError is a sentence, and does not quote a password as urlsplit's may."""
     try:
         return urlsplit(url)
-    except ValueError as error:
-        raise ValueError(f"not a URL ({error})") from None
+    except ValueError:
+        raise ValueError("not a URL; look at the brackets and the characters of its host") from None
+
+
+_PASSWORD = re.compile(r"\A((?:[a-z][a-z0-9+.-]*:/+)?[^/?#@:]*):.*@", re.IGNORECASE | re.DOTALL)
 
 
 def redact(url: str) -> str:
-    """The URL as it may be shown: a password in it becomes ``***``."""
-    return re.sub(r"(?<=://)([^/?#@]*?):[^/?#]*@", r"\1:***@", url)
+    """The URL as it may be shown: a password in it becomes ``***``, also one with an unescaped ``/``, ``?`` or ``@``."""
+    return _PASSWORD.sub(r"\1:***@", url, count=1)

@@ -1,0 +1,203 @@
+"""``lmdb:///directory?lock=shared&size=N…``: a log on disk, for one process or for all of one host."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import ExitStack, closing, suppress
+from functools import partial
+from itertools import islice
+from typing import TypeVar
+
+from transports.base import (
+    Entry,
+    InvalidTransport,
+    Position,
+    Receipt,
+    Transport,
+    TransportClosed,
+    TransportUnavailable,
+    Update,
+)
+from transports.lmdb_directory import Parameters, in_use, make, unusable
+from transports.lmdb_store import Store
+from transports.lmdb_tables import BadStore
+from transports.locks import Turnstile, hold
+from transports.wakeup import Peers
+from transports.worker import Record, Worker
+
+PAGE = 1000
+POLL = 1.0
+"""Seconds after which a tail looks for itself, should a peer's wake-up not have come."""
+
+RECENT = 512
+RECENT_BYTES = 8 << 20
+"""How much of its own appends a process keeps at hand."""
+
+T = TypeVar("T")
+
+
+class LMDBTransport(Transport):
+    """``lock``: ``exclusive`` (one process, the default) or ``shared`` (many on one host).
+
+    ``lock_timeout``: how long `open` waits for the lock (1s). ``size`` and ``ttl``: what history keeps (all that fits).
+    ``map_size``: bytes that the file may take (1GiB); above 80 % of it the oldest updates go.
+    ``sync=off``: an append returns before the disk has it, so that a power cut may lose it.
+
+    While it is open, the interpreter switches threads more often (`transports.worker.SWITCH`).
+    """
+
+    shared = False
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        try:
+            self._said = Parameters.of(url)
+        except ValueError as error:
+            raise InvalidTransport(url, str(error)) from None
+        self.shared = self._said.shared
+        self._worker: Worker[Store] | None = None
+        self._peers: Peers | None = None
+        self._appended = asyncio.Event()
+        self._recent = Recent()
+
+    async def open(self) -> None:
+        if self._worker is not None:
+            return
+        held = await self._hold()
+        store = held.enter_context(closing(self._store(held)))
+        worker = Worker(store, self._add, self._push, held.close)
+        try:
+            await worker.submit(store.open)
+            self._listen()
+        except BaseException as error:
+            await worker.stop()
+            if isinstance(error, BadStore | TransportUnavailable):
+                raise InvalidTransport(self.url, str(error)) from error
+            raise
+        self._worker = worker
+
+    async def _hold(self) -> ExitStack:
+        """Wait for the lock, with nothing else open. The worker's thread lets go of it, as its last act."""
+        said, held = self._said, ExitStack()
+        try:
+            make(said.directory)
+            lock = await hold(said.directory / "lock", shared=said.shared, timeout=said.lock_timeout)
+            held.callback(lock.release)
+        except TimeoutError as error:
+            raise InvalidTransport(self.url.partition("?")[0], in_use(error)) from None
+        except OSError as error:
+            raise InvalidTransport(self.url, unusable(said.directory, error)) from error
+        return held
+
+    def _store(self, held: ExitStack) -> Store:
+        if not self.shared:
+            return Store(self._said.directory, self._said.options)
+        try:
+            turnstile = held.enter_context(closing(Turnstile(self._said.directory)))
+        except OSError as error:
+            held.close()
+            raise InvalidTransport(self.url, unusable(self._said.directory, error)) from error
+        return Store(self._said.directory, self._said.options, turnstile.transaction)
+
+    def _listen(self) -> None:
+        self._recent = Recent()
+        if self.shared:
+            self._peers = Peers(self._said.directory / "peers", self._wake)
+
+    async def append(self, update: Update) -> Receipt:
+        receipt: Receipt = await self._working().submit(Record(update, update.to_json()))
+        return receipt
+
+    async def tail(self, after: Position) -> AsyncIterator[Sequence[Entry]]:
+        worker, store = self._working(), self._working().store
+        from_start = True
+        while self._worker is worker:
+            appended = self._appended
+            batch = () if from_start else self._recent.after(after, PAGE)
+            try:
+                batch = batch or await worker.submit(partial(store.read, after, PAGE, from_start=from_start))
+            except TransportClosed:
+                return
+            from_start = False
+            if batch:
+                after = batch[-1].position
+                yield batch
+            else:
+                await self._news(appended)
+
+    async def _news(self, appended: asyncio.Event) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(POLL if self.shared else None):
+                await appended.wait()
+
+    async def read(self, after: Position, limit: int) -> Sequence[Entry]:
+        page: Sequence[Entry] = await self._call(lambda store: store.read(after, limit))
+        return page
+
+    async def position_of(self, event_id: str) -> Position | None:
+        return await self._call(lambda store: store.position_of(event_id))
+
+    async def last(self) -> tuple[Position, str]:
+        return await self._call(lambda store: store.last())
+
+    async def check(self) -> None:
+        await self._call(lambda store: store.check())
+
+    async def close(self) -> None:
+        worker, self._worker = self._worker, None
+        if worker is None:
+            return
+        self._wake()
+        try:
+            await worker.stop()
+        finally:
+            if self._peers is not None:
+                self._peers.close()
+                self._peers = None
+
+    async def _call(self, question: Callable[[Store], T]) -> T:
+        worker = self._working()
+        answer: T = await worker.submit(partial(question, worker.store))
+        return answer
+
+    def _working(self) -> Worker[Store]:
+        if self._worker is None:
+            raise TransportClosed
+        return self._worker
+
+    def _add(self, entries: Sequence[Entry]) -> None:
+        self._recent.add(entries)
+        self._wake()
+
+    def _push(self) -> None:
+        if self._peers is not None:
+            self._peers.ping()
+
+    def _wake(self) -> None:
+        self._appended.set()
+        self._appended = asyncio.Event()
+
+
+class Recent:
+    """The newest of this process's own entries, an unbroken run: a tail that keeps up need not read them back."""
+
+    def __init__(self) -> None:
+        self._run: deque[Entry] = deque()
+        self._size = 0
+
+    def add(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            if self._run and entry.position != self._run[-1].position + 1:  # another process came in between
+                self._run.clear()
+                self._size = 0
+            self._run.append(entry)
+            self._size += len(entry.update.data)
+        while len(self._run) > RECENT or self._size > RECENT_BYTES:
+            self._size -= len(self._run.popleft().update.data)
+
+    def after(self, position: Position, limit: int) -> Sequence[Entry]:
+        """At most ``limit`` entries that follow; empty if the one after ``position`` is not here."""
+        if not self._run or not self._run[0].position <= position + 1 <= self._run[-1].position:
+            return ()
+        start = position + 1 - self._run[0].position
+        return list(islice(self._run, start, start + limit))

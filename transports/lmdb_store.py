@@ -1,0 +1,284 @@
+"""The log in one LMDB environment: what is written where, and how it gets room. Synchronous, for one thread.
+
+LMDB is opened without its own locks, which tell processes apart by pids, and every container has the same ones. So no
+reader may be inside while a writer commits: one thread in a process, `locks.Turnstile` between processes.
+"""
+
+from __future__ import annotations  # lmdb's types exist for the type checker only
+
+import errno
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import lmdb
+
+from transports.base import (
+    EARLIEST,
+    Entry,
+    HistoryTrimmed,
+    IdempotencyConflict,
+    Position,
+    Receipt,
+    TransportError,
+    TransportFull,
+    TransportUnavailable,
+    Update,
+)
+from transports.lmdb_tables import FILL, BadStore, digest, identity, newest, number, page, tables_of, trim
+from transports.worker import Record
+
+ROOM_TRIES = 3
+LARGEST = 0.4
+"""The share of the map beyond which an update is refused outright: no trimming would make room for it."""
+_NO_ROOM = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
+
+Locked = Callable[[bool], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True)
+class Options:
+    """``size``: updates that history keeps. ``ttl``: seconds that it keeps them. ``map_size``: bytes."""
+
+    size: int | None = None
+    ttl: float | None = None
+    sync: bool = True
+    map_size: int = 1 << 30
+
+
+def _unlocked(write: bool) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+class Store:
+    """``locked``: what to hold during a transaction, told whether it writes."""
+
+    def __init__(self, directory: Path, options: Options, locked: Locked = _unlocked) -> None:
+        self._directory = directory
+        self._options = options
+        self._locked = locked
+        self._env: lmdb.Environment | None = None
+
+    def open(self) -> None:
+        """Make the environment ready. Raises `BadStore`."""
+        try:
+            # Two processes that create the file at once would each write its head: only a writer may open.
+            with self._locked(True):
+                self._open()
+        except lmdb.InvalidError:
+            raise BadStore("data.mdb is not an LMDB file; move it away, or name another directory") from None
+        except lmdb.VersionMismatchError:
+            raise BadStore("data.mdb was written by another version of LMDB; name another directory") from None
+        except lmdb.Error as error:
+            raise BadStore(f"LMDB can't open data.mdb: {error}") from error
+        except (OSError, OverflowError) as error:
+            raise BadStore(f"can't open data.mdb: {error}") from error
+
+    def _open(self) -> lmdb.Environment:
+        with ExitStack() as undo:
+            env = lmdb.open(
+                os.fspath(self._directory),
+                map_size=self._options.map_size,
+                max_dbs=8,
+                lock=False,
+                sync=self._options.sync,
+                readahead=False,
+                mode=0o600,
+            )
+            undo.callback(env.close)
+            self._tables = tables_of(env)
+            self._file = identity(self._directory)
+            undo.pop_all()
+        self._env = env
+        return env
+
+    def close(self) -> None:
+        if self._env is not None:
+            self._env.close()
+            self._env = None
+
+    @property
+    def commits(self) -> int:
+        """How many transactions have changed this store since it was made."""
+        return self._environment().info()["last_txnid"]
+
+    def append(self, records: Sequence[Record]) -> list[Receipt | TransportError]:
+        """Add all in one commit, durable on return. One result for each: what fails, fails alone."""
+        try:
+            return self._commit(records)
+        except (lmdb.Error, OSError) as error:
+            if len(records) == 1:
+                return [self._append_at_the_limit(records[0], error)]
+            half = len(records) // 2
+            return self.append(records[:half]) + self.append(records[half:])
+
+    def _append_at_the_limit(self, record: Record, error: Exception) -> Receipt | TransportError:
+        for attempt in range(1, ROOM_TRIES + 1):
+            if not isinstance(error, lmdb.MapFullError) or len(record.text) > LARGEST * self._map_size():
+                break
+            try:
+                self._make_room(2 * attempt * len(record.text))
+                return self._commit([record], spare=0)[0]
+            except (lmdb.Error, OSError) as again:
+                error = again
+        return self._fault(error)
+
+    def _commit(self, records: Sequence[Record], spare: int = 64) -> list[Receipt | TransportError]:
+        with self._transaction(write=True) as txn:
+            results = self._put(txn, records)
+            if spare:
+                self._trim(txn, 2 * len(records) + spare)
+        return results
+
+    def _put(self, txn: lmdb.Transaction[bytes], records: Sequence[Record]) -> list[Receipt | TransportError]:
+        position, now = newest(txn, self._tables), number(int(time.time() * 1000))
+        results: list[Receipt | TransportError] = []
+        updates, ids, keys = [], [], dict[bytes, Entry]()
+        for update, text in records:
+            key = digest(update.idempotency_key) if update.idempotency_key else b""
+            first = key and (keys.get(key) or self._first_with(txn, key))
+            if first:
+                results.append(_repetition(first, update))
+                continue
+            position += 1
+            updates.append((number(position), now + text))
+            ids.append((digest(update.id), number(position)))
+            if key:
+                keys[key] = Entry(position, update)
+            results.append(Receipt(position, update.id))
+        # One call for each table: a call of LMDB may cost a wait for the interpreter's lock.
+        _put_all(txn, self._tables.updates, updates, append=True)
+        _put_all(txn, self._tables.ids, ids)
+        _put_all(txn, self._tables.keys, [(key, number(entry.position)) for key, entry in keys.items()])
+        return results
+
+    def _first_with(self, txn: lmdb.Transaction[bytes], key: bytes) -> Entry | None:
+        at = txn.get(key, db=self._tables.keys)
+        row = txn.get(at, db=self._tables.updates) if at else None
+        return self._entry(at, row) if at and row else None
+
+    def _trim(self, txn: lmdb.Transaction[bytes], limit: int, room: int = 0) -> int:
+        ttl = self._options.ttl
+        before = None if ttl is None else (time.time() - ttl) * 1000
+        left = FILL * self._map_size() - room
+        return trim(txn, self._tables, limit, size=self._options.size, before=before, room=left)
+
+    def _make_room(self, room: int) -> None:
+        """Trim in small commits: in a full map a larger one has no pages left to copy what it changes.
+
+        LMDB gives freed pages out again two commits later, so two empty rounds follow the last that trimmed.
+        """
+        rows, idle = 64, 0
+        for at in range(64):
+            try:
+                with self._transaction(write=True) as txn:
+                    txn.put(b"room", number(at), db=self._tables.meta)
+                    idle = 0 if self._trim(txn, rows, room) else idle + 1
+            except lmdb.MapFullError:
+                if rows == 1:
+                    return
+                rows //= 4
+            if idle == 2:
+                return
+
+    def read(self, after: Position, limit: int, *, from_start: bool = True) -> list[Entry]:
+        """`Transport.read`. ``from_start``: 0 asks for whatever is left; else it is a position like any."""
+        with self._faults(), self._transaction(write=False) as txn:
+            cursor = txn.cursor(self._tables.updates)
+            if not cursor.last() or after >= int.from_bytes(cursor.key()):
+                return []
+            cursor.first()
+            if after < int.from_bytes(cursor.key()) - 1 and not (after == 0 and from_start):
+                raise HistoryTrimmed
+            cursor.set_range(number(after + 1))
+            rows = list(page(cursor, limit))
+        return [self._entry(at, row) for at, row in rows]
+
+    def position_of(self, event_id: str) -> Position | None:
+        """`Transport.position_of`."""
+        with self._faults(), self._transaction(write=False) as txn:
+            at = txn.get(digest(event_id), db=self._tables.ids)
+        return None if at is None else int.from_bytes(at)
+
+    def last(self) -> tuple[Position, str]:
+        """`Transport.last`."""
+        with self._faults(), self._transaction(write=False) as txn:
+            cursor = txn.cursor(self._tables.updates)
+            at, row = cursor.item() if cursor.last() else (b"", b"")
+        return (int.from_bytes(at), self._entry(at, row).update.id) if at else (0, EARLIEST)
+
+    def check(self) -> None:
+        """`Transport.check`; trims too, so that ``ttl`` holds in a log that is not appended to."""
+        if identity(self._directory) != self._file:
+            raise TransportUnavailable(f"{self._directory}: data.mdb was removed or replaced; restart the hub")
+        now = number(time.time_ns())
+        with self._faults(), self._transaction(write=True) as txn:
+            txn.put(b"checked", now, db=self._tables.meta)
+            self._trim(txn, 64)
+        with self._faults(), self._transaction(write=False) as txn:
+            found = txn.get(b"checked", b"", db=self._tables.meta)
+        if len(found) != len(now):
+            raise TransportUnavailable(f"{self._directory}: what was written can't be read")
+
+    @contextmanager
+    def _transaction(self, *, write: bool) -> Iterator[lmdb.Transaction[bytes]]:
+        with self._locked(write), self._begin(write) as txn:
+            yield txn
+
+    def _begin(self, write: bool) -> lmdb.Transaction[bytes]:
+        try:
+            return self._environment().begin(write=write)
+        except lmdb.MapResizedError:  # by another process, whose map_size is larger
+            self._environment().set_mapsize(0)
+        except lmdb.PanicError:  # a commit failed in the file's head: LMDB asks for a new environment
+            self.close()
+        return self._environment().begin(write=write)
+
+    def _environment(self) -> lmdb.Environment:
+        try:
+            return self._env or self._open()
+        except BadStore as error:
+            raise TransportUnavailable(f"{self._directory}: {error}") from error
+
+    def _map_size(self) -> int:
+        return self._environment().info()["map_size"]
+
+    def _entry(self, at: bytes, row: bytes) -> Entry:
+        position = int.from_bytes(at)
+        try:
+            return Entry(position, Update.from_json(row[8:]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise TransportUnavailable(f"{self._directory}: entry {position} is damaged") from error
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        try:
+            yield
+        except (lmdb.Error, OSError) as error:
+            raise self._fault(error) from error
+
+    def _fault(self, error: Exception) -> TransportError:
+        if isinstance(error, lmdb.MapFullError):
+            fault: TransportError = TransportFull(f"{self._directory} has no room; raise map_size")
+        elif getattr(error, "code", getattr(error, "errno", None)) in _NO_ROOM:
+            fault = TransportFull(f"{self._directory} has no room ({error}); free some space on its volume")
+        else:
+            fault = TransportUnavailable(f"{self._directory} does not work: {error}")
+        fault.__cause__ = error
+        return fault
+
+
+def _put_all(
+    txn: lmdb.Transaction[bytes], table: lmdb._Database, rows: list[tuple[bytes, bytes]], append: bool = False
+) -> None:
+    if rows:
+        txn.cursor(table).putmulti(rows, append=append)
+
+
+def _repetition(first: Entry, update: Update) -> Receipt | TransportError:
+    if first.update.fingerprint != update.fingerprint:
+        return IdempotencyConflict()
+    return Receipt(first.position, first.update.id, repeated=True)

@@ -1,0 +1,148 @@
+"""The tables of the LMDB log, and which of the oldest rows go.
+
+    updates   position -> milliseconds since the epoch, then the update's JSON
+    ids       SHA-256 of an event id -> position, the earliest first where an id was used again
+    keys      SHA-256 of an idempotency key -> position
+    meta      format -> the version of this layout
+
+Numbers are 8 bytes, big-endian.
+"""
+
+from __future__ import annotations  # lmdb's types exist for the type checker only
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple
+
+import lmdb
+
+from transports.base import Position
+
+FORMAT = b"1"
+FILL = 0.8
+"""The share of the map above which the oldest go, whatever ``size`` says.
+
+The rest is what a transaction copies before it changes it: in a full map LMDB can't even delete more than a few rows.
+"""
+
+
+PAGE_BYTES = 4 << 20
+"""A page of history ends once it holds so much, however many entries were asked for."""
+
+
+class BadStore(Exception):
+    """The directory can't serve as a log; the text says why, and the way out."""
+
+
+class Tables(NamedTuple):
+    """The sub-databases."""
+
+    updates: lmdb._Database
+    ids: lmdb._Database
+    keys: lmdb._Database
+    meta: lmdb._Database
+
+
+def number(value: int) -> bytes:
+    """8 bytes whose order is that of the numbers."""
+    return value.to_bytes(8)
+
+
+def digest(text: str) -> bytes:
+    """A key of bounded length: LMDB takes at most 511 bytes. Lone surrogates are text as well."""
+    return sha256(text.encode(errors="surrogatepass")).digest()
+
+
+def trim(
+    txn: lmdb.Transaction[bytes],
+    tables: Tables,
+    limit: int,
+    *,
+    size: int | None,
+    before: float | None,
+    room: float,
+) -> int:
+    """Remove at most ``limit`` of the oldest updates, never the newest, and what names them; says how many.
+
+    They go while there are more than ``size``, or the oldest was appended before ``before`` (milliseconds), or the
+    tables take more than ``room`` bytes.
+    """
+    oldest = txn.cursor(tables.updates)
+    for removed in range(limit):
+        entries = txn.stat(tables.updates)["entries"]
+        if entries < 2 or not oldest.first():
+            return removed
+        at, row = oldest.item()
+        aged = before is not None and int.from_bytes(row[:8]) < before
+        if not (aged or (size is not None and entries > size) or used(txn, tables) > room):
+            return removed
+        _remove(txn, tables, at, row)
+    return limit
+
+
+def used(txn: lmdb.Transaction[bytes], tables: Tables) -> int:
+    """Bytes of the pages that the tables take."""
+    stats = [txn.stat(table) for table in tables]
+    return sum(s["psize"] * (s["branch_pages"] + s["leaf_pages"] + s["overflow_pages"]) for s in stats)
+
+
+def _remove(txn: lmdb.Transaction[bytes], tables: Tables, at: bytes, row: bytes) -> None:
+    with suppress(ValueError, KeyError, TypeError):  # a damaged row names nothing, but goes
+        update = json.loads(row[8:])
+        txn.delete(digest(update["id"]), at, db=tables.ids)
+        key = update.get("idempotency_key")
+        if key and txn.get(digest(key), db=tables.keys) == at:
+            txn.delete(digest(key), db=tables.keys)
+    txn.delete(at, db=tables.updates)
+
+
+def tables_of(env: lmdb.Environment) -> Tables:
+    """Open the tables, made where the file is new. Raises `BadStore`."""
+    with env.begin(write=True) as txn:
+        ours = not any(txn.cursor()) or txn.get(b"meta") is not None
+        if not ours:
+            raise BadStore("data.mdb belongs to another program; name another directory")
+        meta = env.open_db(b"meta", txn=txn)
+        found = txn.get(b"format", db=meta)
+        if found not in (None, FORMAT):
+            raise BadStore(
+                f"written by another version of the hub (format {found!r}, this one knows {FORMAT!r}); "
+                "run that version, or name another directory"
+            )
+        if found is None:  # else nothing is written: a store opens on a full disk too
+            txn.put(b"format", FORMAT, db=meta)
+        return Tables(
+            env.open_db(b"updates", txn=txn),
+            env.open_db(b"ids", txn=txn, dupsort=True, dupfixed=True),
+            env.open_db(b"keys", txn=txn),
+            meta,
+        )
+
+
+def newest(txn: lmdb.Transaction[bytes], tables: Tables) -> Position:
+    """The last position given out; 0 if none was."""
+    cursor = txn.cursor(tables.updates)
+    return int.from_bytes(cursor.key()) if cursor.last() else 0
+
+
+def page(cursor: lmdb.Cursor[bytes], limit: int) -> Iterator[tuple[bytes, bytes]]:
+    """At most ``limit`` rows from where the cursor stands, and no more than `PAGE_BYTES` and one row."""
+    size = 0
+    for count, (at, row) in enumerate(cursor.iternext(), 1):
+        size += len(row)
+        yield at, row
+        if count >= limit or size >= PAGE_BYTES:
+            return
+
+
+def identity(directory: Path) -> tuple[int, int] | None:
+    """Device and inode of the directory's file; None if it is gone."""
+    try:
+        found = os.stat(directory / "data.mdb")
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
