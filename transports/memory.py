@@ -84,9 +84,12 @@ class MemoryTransport(Transport):
 
     async def tail(self, after: Position) -> AsyncIterator[Sequence[Entry]]:
         self._must_be_open()
+        from_start = True
         while self._open:
             appended = self._appended
-            if batch := self._after(after, PAGE):
+            batch = self._after(after, PAGE, from_start=from_start)
+            from_start = False
+            if batch:
                 after = batch[-1].position
                 yield batch
             else:
@@ -96,10 +99,11 @@ class MemoryTransport(Transport):
         self._must_be_open()
         return self._after(after, limit)
 
-    def _after(self, after: Position, limit: int) -> Sequence[Entry]:
+    def _after(self, after: Position, limit: int, *, from_start: bool = True) -> Sequence[Entry]:
+        """``from_start``: 0 asks for whatever is left; else it is a position like any."""
         last = self._last[0]
         first = last - len(self._ring) + 1
-        if 0 < after < first - 1:
+        if after < first - 1 and not (after == 0 and from_start):
             raise HistoryTrimmed
         start = max(after + 1, first)
         return [self._ring[self._slot(at)] for at in range(start, min(start + limit, last + 1))]

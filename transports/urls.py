@@ -62,5 +62,5 @@ _PASSWORD = re.compile(r"\A((?:[a-z][a-z0-9+.-]*:/+)?[^/?#@:]*):.*@", re.IGNOREC
 
 
 def redact(url: str) -> str:
-    """The URL as it may be shown: a password in it becomes ``***``, also one with an unescaped ``/``, ``?`` or ``@``."""
+    """The URL as it may be shown: a password in it becomes ``***``, even with an unescaped ``/`` or ``@`` in it."""
     return _PASSWORD.sub(r"\1:***@", url, count=1)

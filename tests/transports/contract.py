@@ -1,0 +1,404 @@
+"""What every transport must do, as tests that any transport can run.
+
+    class TestMine(TransportContract):           # SharedTransportContract, if processes may share a URL
+        durable = True                           # does history outlive `close`?
+        def url(self, tmp_path):                 # a fixture: one fresh URL; "?size=N" must bound its history
+            return f"mine://{tmp_path}"
+
+Override the fixture ``opened`` where parameters are given in another way, ``peer`` where a second process needs more.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import aclosing
+
+import pytest
+
+from tests.transports.peer_process import Peer
+from transports import (
+    EARLIEST,
+    Entry,
+    HistoryTrimmed,
+    IdempotencyConflict,
+    Receipt,
+    Transport,
+    TransportClosed,
+    Update,
+    open_transport,
+)
+
+DEADLINE = 30.0
+TOPICS = ("https://example.com/books/1", "https://example.com/books/{id}")
+
+Opened = Callable[..., Awaitable[Transport]]
+StartPeer = Callable[[], Awaitable[Peer]]
+
+
+def an_update(name: object, **fields: object) -> Update:
+    return Update(f"urn:uuid:{name}", TOPICS, **fields)  # type: ignore[arg-type]
+
+
+async def fill(transport: Transport, names: Iterable[object]) -> list[Receipt]:
+    return [await transport.append(an_update(name)) for name in names]
+
+
+async def collect(transport: Transport, after: int, count: int) -> list[Entry]:
+    """The first ``count`` entries of a tail, or all of its last batch."""
+    entries: list[Entry] = []
+    async with asyncio.timeout(DEADLINE), aclosing(transport.tail(after)) as tail:  # type: ignore[type-var]
+        async for batch in tail:
+            assert batch
+            entries += batch
+            if len(entries) >= count:
+                break
+    return entries
+
+
+async def waiting(transport: Transport, after: int) -> "asyncio.Task[Sequence[Entry]]":
+    """A tail's next batch, asked for and, as far as the transport answers in order, not there yet."""
+    task = asyncio.create_task(anext(transport.tail(after)))  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    await transport.last()
+    return task
+
+
+def ids(entries: Iterable[Entry]) -> list[str]:
+    return [entry.update.id for entry in entries]
+
+
+class TransportContract:
+    durable = True
+
+    @pytest.fixture
+    def url(self) -> str:
+        raise NotImplementedError("override this fixture with a fresh URL")
+
+    @pytest.fixture
+    async def opened(self, url: str) -> AsyncIterator[Opened]:
+        transports: list[Transport] = []
+
+        async def open_one(**parameters: object) -> Transport:
+            query = "&".join(f"{name}={value}" for name, value in parameters.items())
+            separator = "&" if "?" in url else "?"
+            transport = open_transport(f"{url}{separator}{query}" if query else url)
+            transports.append(transport)
+            await transport.open()
+            return transport
+
+        yield open_one
+        for transport in transports:
+            await transport.close()
+
+    @pytest.fixture
+    async def transport(self, opened: Opened) -> Transport:
+        return await opened()
+
+    async def test_an_empty_log(self, transport: Transport) -> None:
+        """An empty log ends at position 0 and the id "earliest", and holds nothing."""
+        assert await transport.last() == (0, EARLIEST)
+        assert await transport.read(0, 10) == []
+        assert await transport.position_of(EARLIEST) is None
+
+    async def test_what_goes_in_comes_out(self, transport: Transport) -> None:
+        """An entry is the very update that was appended, at the receipt's position."""
+        update = Update("urn:uuid:1", TOPICS, "data", True, "type", 1500, "key", "fingerprint")
+        receipt = await transport.append(update)
+        assert receipt == Receipt(receipt.position, update.id)
+        assert receipt.position > 0
+        assert list(await transport.read(0, 10)) == [Entry(receipt.position, update)]
+
+    async def test_positions_grow(self, transport: Transport) -> None:
+        """Each append stands after the one before, and the last is the newest."""
+        positions = [receipt.position for receipt in await fill(transport, range(5))]
+        assert positions == sorted(set(positions))
+        assert await transport.last() == (positions[-1], "urn:uuid:4")
+
+    async def test_pages(self, transport: Transport) -> None:
+        """Pages follow each other without a gap, hold no more than asked, and are empty at the end."""
+        receipts = await fill(transport, range(7))
+        after, pages = 0, []
+        while page := await transport.read(after, 3):
+            pages.append(page)
+            after = page[-1].position
+        assert [entry.position for page in pages for entry in page] == [r.position for r in receipts]
+        assert all(len(page) <= 3 for page in pages)
+        assert await transport.read(receipts[-1].position + 1000, 3) == []
+
+    @pytest.mark.parametrize(
+        "data",
+        ["", "\r\n\n\r", "\0", "\u2028\u2029\x85", "é😀\u202e", "x" * (1 << 20)],
+        ids=["empty", "CR LF", "NUL", "line separators", "beyond ASCII", "1 MiB"],
+    )
+    async def test_any_text(self, transport: Transport, data: str) -> None:
+        """Data is kept character by character."""
+        await transport.append(an_update(1, data=data))
+        (entry,) = await transport.read(0, 1)
+        assert entry.update.data == data
+
+    async def test_long_ids(self, transport: Transport) -> None:
+        """Ids of 64 KiB that differ at their end only are two ids."""
+        names = ["a" * (64 << 10) + end for end in "12"]
+        first, second = await fill(transport, names)
+        assert await transport.position_of(f"urn:uuid:{names[0]}") == first.position
+        assert await transport.position_of(f"urn:uuid:{names[1]}") == second.position
+        assert await transport.last() == (second.position, second.id)
+
+    async def test_an_id_used_again(self, transport: Transport) -> None:
+        """Of several entries with one id, the earliest is the one that is found."""
+        first, *_ = await fill(transport, ["a", "b", "a", "a"])
+        assert await transport.position_of("urn:uuid:a") == first.position
+        assert await transport.position_of("urn:uuid:c") is None
+
+    async def test_concurrent_appends(self, opened: Opened) -> None:
+        """1,000 appends at once are all there, where their receipts say, also after a new start."""
+        transport = await opened()
+        receipts = await asyncio.gather(*(transport.append(an_update(n)) for n in range(1000)))
+        if self.durable:
+            await transport.close()
+            transport = await opened()
+        entries = await collect(transport, 0, 1000)
+        assert [(e.position, e.update.id) for e in entries] == sorted((r.position, r.id) for r in receipts)
+        assert len({receipt.position for receipt in receipts}) == 1000
+
+    async def test_a_new_start(self, opened: Opened) -> None:
+        """A durable log goes on after `close` and `open`: its history, ids and keys are there, positions grow on."""
+        if not self.durable:
+            pytest.skip("not durable")
+        transport = await opened()
+        first = await transport.append(an_update(1, idempotency_key="k"))
+        await transport.close()
+        transport = await opened()
+        assert await transport.last() == (first.position, first.id)
+        assert await transport.position_of(first.id) == first.position
+        assert (await transport.append(an_update(2, idempotency_key="k"))).repeated
+        assert (await transport.append(an_update(3))).position > first.position
+
+    async def test_a_tail_from_the_start(self, transport: Transport) -> None:
+        """A tail from 0 that runs beside appends sees each entry once, in order."""
+        reader = asyncio.create_task(collect(transport, 0, 400))
+        receipts = await asyncio.gather(*(transport.append(an_update(n)) for n in range(200)))
+        receipts += await fill(transport, range(200, 400))
+        assert [e.position for e in await reader] == sorted(r.position for r in receipts)
+
+    async def test_a_tail_from_the_end(self, transport: Transport) -> None:
+        """A tail from the newest position waits, and sees only what comes after it."""
+        *_, newest = await fill(transport, range(3))
+        task = await waiting(transport, newest.position)
+        assert not task.done()
+        await transport.append(an_update("new"))
+        async with asyncio.timeout(DEADLINE):
+            assert ids(await task) == ["urn:uuid:new"]
+
+    async def test_many_tails(self, transport: Transport) -> None:
+        """Fifty tails see the same entries in the same order."""
+        readers = [asyncio.create_task(collect(transport, 0, 100)) for _ in range(50)]
+        await asyncio.gather(*(transport.append(an_update(n)) for n in range(100)))
+        first, *others = await asyncio.gather(*readers)
+        assert len(first) == 100
+        assert all(other == first for other in others)
+
+    async def test_idempotency(self, transport: Transport) -> None:
+        """A known idempotency key adds nothing; the receipt is the first entry's."""
+        first = await transport.append(an_update(1, idempotency_key="k", fingerprint="f"))
+        again = await transport.append(an_update(2, idempotency_key="k", fingerprint="f"))
+        assert again == Receipt(first.position, first.id, repeated=True)
+        assert await transport.last() == (first.position, first.id)
+
+    async def test_idempotency_conflict(self, transport: Transport) -> None:
+        """A known idempotency key with another fingerprint is refused, and only that append fails."""
+        await transport.append(an_update(1, idempotency_key="k", fingerprint="f"))
+        wrong = an_update(2, idempotency_key="k", fingerprint="other")
+        results = await asyncio.gather(
+            *(transport.append(update) for update in (an_update(3), wrong, an_update(4))), return_exceptions=True
+        )
+        assert isinstance(results[1], IdempotencyConflict)
+        assert ids(await transport.read(0, 10)) == ["urn:uuid:1", "urn:uuid:3", "urn:uuid:4"]
+
+    async def test_one_key_at_once(self, transport: Transport) -> None:
+        """Of concurrent appends with one idempotency key exactly one is added; all get its receipt."""
+        same = [transport.append(an_update(n, idempotency_key="k")) for n in range(50)]
+        receipts = await asyncio.gather(*same)
+        assert len({(receipt.position, receipt.id) for receipt in receipts}) == 1
+        assert [receipt.repeated for receipt in receipts].count(False) == 1
+        assert len(await transport.read(0, 100)) == 1
+
+    async def test_no_key(self, transport: Transport) -> None:
+        """Updates without an idempotency key, or with an empty one, are all added."""
+        for key in (None, None, "", ""):
+            await transport.append(an_update(1, idempotency_key=key))
+        assert len(await transport.read(0, 10)) == 4
+
+    async def test_trimmed_history(self, opened: Opened) -> None:
+        """Whoever stands before the first entry left is told; 0 asks for whatever is left."""
+        transport = await opened(size=3)
+        receipts = await fill(transport, range(10))
+        assert ids(await transport.read(0, 10)) == ["urn:uuid:7", "urn:uuid:8", "urn:uuid:9"]
+        assert len(await transport.read(receipts[6].position, 10)) == 3
+        for gone in (receipts[0], receipts[5]):
+            with pytest.raises(HistoryTrimmed):
+                await transport.read(gone.position, 10)
+            with pytest.raises(HistoryTrimmed):
+                await anext(transport.tail(gone.position))  # type: ignore[arg-type]
+        assert ids(await collect(transport, 0, 3)) == ["urn:uuid:7", "urn:uuid:8", "urn:uuid:9"]
+
+    async def test_trimmed_names(self, opened: Opened) -> None:
+        """Ids and idempotency keys leave history with their entry, and not before."""
+        transport = await opened(size=3)
+        await transport.append(an_update("old", idempotency_key="k"))
+        second, *_ = await fill(transport, ["old", "x"])
+        assert (await transport.append(an_update("late", idempotency_key="k"))).repeated
+        await fill(transport, ["y"])
+        assert await transport.position_of("urn:uuid:old") == second.position
+        assert not (await transport.append(an_update("late", idempotency_key="k"))).repeated
+        assert await transport.position_of("urn:uuid:old") is None
+
+    async def test_the_newest_stays(self, opened: Opened) -> None:
+        """Trimming never takes the newest entry."""
+        transport = await opened(size=1)
+        *_, newest = await fill(transport, range(4))
+        assert await transport.last() == (newest.position, newest.id)
+        assert ids(await transport.read(0, 10)) == [newest.id]
+
+    @pytest.mark.parametrize("begin", [0, 1], ids=["from 0", "from an entry"])
+    async def test_a_tail_never_skips(self, opened: Opened, begin: int) -> None:
+        """A tail that trimming overtakes says so, also one that began in the empty log."""
+        transport = await opened(size=3)
+        await fill(transport, range(begin))
+        after, _ = await transport.last()
+        tail = transport.tail(after)
+        task = asyncio.create_task(anext(tail))  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+        receipts = [await transport.last()] and await fill(transport, range(10, 30))
+        expected = [receipt.position for receipt in receipts]
+        async with aclosing(tail), asyncio.timeout(DEADLINE):  # type: ignore[type-var]
+            seen: list[int] = []
+            try:
+                seen += [entry.position for entry in await task]
+                while len(seen) < len(expected):
+                    seen += [entry.position for entry in await anext(tail)]  # type: ignore[arg-type]
+            except HistoryTrimmed:
+                pass
+        assert seen == expected[: len(seen)]
+
+    async def test_closed(self, url: str, opened: Opened) -> None:
+        """Before `open` and after `close`, which may come twice, everything else is refused."""
+        closed = await opened()
+        await closed.close()
+        await closed.close()
+        for transport in (open_transport(url), closed):
+            for use in _uses(transport):
+                with pytest.raises(TransportClosed):
+                    await use
+
+    async def test_close_ends_tails(self, transport: Transport) -> None:
+        """A tail ends when the transport is closed."""
+        task = await waiting(transport, 0)
+        await transport.close()
+        async with asyncio.timeout(DEADLINE):
+            with pytest.raises(StopAsyncIteration):
+                await task
+
+    async def test_close_finishes_appends(self, opened: Opened) -> None:
+        """`close` ends no append: each has a receipt for a durable entry, or was refused."""
+        transport = await opened()
+        tasks = [asyncio.create_task(transport.append(an_update(n))) for n in range(50)]
+        await asyncio.sleep(0)
+        await transport.close()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        done = [result.id for result in results if isinstance(result, Receipt)]
+        assert all(isinstance(result, Receipt | TransportClosed) for result in results)
+        if self.durable:
+            assert ids(await (await opened()).read(0, 100)) == done
+
+    async def test_cancelled(self, transport: Transport) -> None:
+        """Cancelled appends, reads and tails leave the transport usable, and what is in it whole."""
+        tail = await waiting(transport, 0)
+        tasks = [asyncio.create_task(transport.append(an_update(n))) for n in range(20)]
+        tasks += [asyncio.create_task(transport.read(0, 10)) for _ in range(20)]  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+        for task in (tail, *tasks):
+            task.cancel()
+        await asyncio.gather(tail, *tasks, return_exceptions=True)
+        last = await transport.append(an_update("last"))
+        entries = await collect(transport, 0, 1)
+        assert len(set(ids(entries))) == len(entries)
+        assert await transport.last() == (last.position, "urn:uuid:last")
+        await transport.check()
+
+    async def test_check(self, transport: Transport) -> None:
+        """A check leaves nothing that a cursor would see."""
+        receipt = await transport.append(an_update(1))
+        await transport.check()
+        assert await transport.last() == (receipt.position, receipt.id)
+        assert len(await transport.read(0, 10)) == 1
+
+
+def _uses(transport: Transport) -> list[Awaitable[object]]:
+    return [
+        transport.append(an_update(1)),
+        anext(transport.tail(0)),  # type: ignore[arg-type]
+        transport.read(0, 1),
+        transport.position_of("urn:uuid:1"),
+        transport.last(),
+        transport.check(),
+    ]
+
+
+class SharedTransportContract(TransportContract):
+    """What several processes on one URL may rely on."""
+
+    @pytest.fixture
+    async def peer(self, url: str) -> AsyncIterator[StartPeer]:
+        """Starts another process on the URL."""
+        peers: list[Peer] = []
+
+        async def start() -> Peer:
+            peers.append(await Peer.start(url))
+            return peers[-1]
+
+        yield start
+        for peer in peers:
+            await peer.kill()
+
+    async def test_one_order(self, transport: Transport, peer: StartPeer) -> None:
+        """What two processes append at once, both see in one order, each entry once."""
+        other = await peer()
+        there = asyncio.create_task(other.ask("append", names=[f"there-{n}" for n in range(200)]))
+        here = await asyncio.gather(*(transport.append(an_update(f"here-{n}")) for n in range(200)))
+        theirs = [Receipt(*receipt) for receipt in await there]
+        entries = await collect(transport, 0, 400)
+        assert await other.ask("tail", after=0, count=400) == [[e.position, e.update.id] for e in entries]
+        assert [(e.position, e.update.id) for e in entries] == sorted((r.position, r.id) for r in here + theirs)
+
+    async def test_one_key_on_both(self, transport: Transport, peer: StartPeer) -> None:
+        """Two processes that append the same idempotency keys at once add one entry for each."""
+        other = await peer()
+        names = [str(n) for n in range(100)]
+        there = asyncio.create_task(other.ask("append", names=names, keys=names))
+        here = await asyncio.gather(*(transport.append(an_update(n, idempotency_key=n)) for n in names))
+        theirs = [Receipt(*receipt) for receipt in await there]
+        assert len(await collect(transport, 0, 100)) == 100
+        assert [r[:2] for r in here] == [r[:2] for r in theirs]
+        assert all(a.repeated != b.repeated for a, b in zip(here, theirs, strict=True))
+
+    async def test_each_sees_the_other(self, transport: Transport, peer: StartPeer) -> None:
+        """A tail and a question in one process see what another one appends."""
+        other = await peer()
+        task = await waiting(transport, 0)
+        ((position, event_id, _),) = await other.ask("append", names=["there"])
+        async with asyncio.timeout(DEADLINE):
+            assert ids(await task) == [event_id]
+        assert await transport.position_of(event_id) == position
+        assert (await transport.append(an_update("here"))).position > position
+        assert (await other.ask("tail", after=position, count=1))[0][1] == "urn:uuid:here"
+
+    async def test_a_killed_peer(self, transport: Transport, peer: StartPeer) -> None:
+        """kill -9 of a process in the middle of its appends leaves the other one working, with all that it was told."""
+        other = await peer()
+        told = [Receipt(*receipt) for receipt in await other.ask("append", names=list("abc"))]
+        await other.send("append", names=[str(n) for n in range(5000)])
+        await collect(transport, told[-1].position, 1)
+        await other.kill()
+        last = await transport.append(an_update("after"))
+        assert await transport.last() == (last.position, last.id)
+        assert ids(await transport.read(0, 3)) == [receipt.id for receipt in told]
