@@ -35,6 +35,8 @@ MAX_KEY = 255
 """Characters in an idempotency key."""
 BODY_TIMEOUT = 30.0
 """Seconds that a client may take to send its body."""
+DISCARD = 16 * 1024 * 1024
+"""Bytes of a body that is too large that are read all the same: a client that is cut off does not see the answer."""
 APPEND_TIMEOUT = 10.0
 """Seconds that a store may take to make an update durable."""
 
@@ -45,7 +47,7 @@ Form = dict[str, list[str]]
 _STRING = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 
 
-def parse_form(body: bytes) -> Form:
+def parse_form(body: bytes | bytearray) -> Form:
     """The fields of an ``application/x-www-form-urlencoded`` body, by name; `Problem` 400 or 413."""
     try:
         pairs = parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_TOPICS + 100)
@@ -178,23 +180,27 @@ class Publish:
         return PlainTextResponse(receipt.id)
 
     async def _body(self, request: Request) -> bytes:
-        parts: list[bytes] = []
-        size = 0
-        too_large = Problem(413, f"the body is larger than {self.max_body} bytes", {"Connection": "close"})
-        if int(request.headers.get("Content-Length", "0")) > self.max_body:
-            raise too_large
         try:
             async with asyncio.timeout(BODY_TIMEOUT):
-                async for part in request.stream():
-                    parts.append(part)
-                    size += len(part)
-                    if size > self.max_body:
-                        raise too_large
+                body = await self._read(request)
         except TimeoutError:
             raise Problem(408, "the body did not arrive in time", {"Connection": "close"}) from None
         except ClientDisconnect:
             raise Problem(400, "the body did not arrive whole", {"Connection": "close"}) from None
-        return b"".join(parts)
+        if len(body) > self.max_body:
+            raise Problem(413, f"the body is larger than {self.max_body} bytes", {"Connection": "close"})
+        return body
+
+    async def _read(self, request: Request) -> bytearray:
+        """The body, or just more of it than is allowed."""
+        body = bytearray()
+        discarded = 0
+        async for part in request.stream():
+            if len(body) <= self.max_body:
+                body += part
+            elif (discarded := discarded + len(part)) > DISCARD:
+                break
+        return body
 
     async def _append(self, update: Update) -> Receipt:
         if not self.lifecycle.serving:

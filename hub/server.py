@@ -63,10 +63,10 @@ class HubProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._head_timer is not None:
-            self._head += len(data)
-            if self._head > MAX_HEAD + len(data):
+            if self._head > MAX_HEAD:
                 self._refuse()
                 return
+            self._head += len(data)
         super().data_received(data)
 
     def _expect_head(self) -> None:
@@ -110,7 +110,20 @@ class HubProtocol(HttpToolsProtocol):
 class HubServer(uvicorn.Server):
     """Ends at once when told to, drains its streams, and exits with 0 after a clean end."""
 
-    def __init__(self, config: uvicorn.Config, hub: Hub, on_listening: Callable[[], None]) -> None:
+    def __init__(
+        self, hub: Hub, on_listening: Callable[[], None], protocol: type[asyncio.Protocol] = HubProtocol
+    ) -> None:
+        config = uvicorn.Config(
+            application(hub),
+            http=protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            backlog=BACKLOG,
+            timeout_graceful_shutdown=2,
+        )
         super().__init__(config)
         self._hub = hub
         self._on_listening = on_listening
@@ -180,18 +193,7 @@ def _bind(address: tuple[str, int]) -> socket.socket:
 
 
 async def _serve(hub: Hub, listener: socket.socket, on_ready: Callable[[tuple[str, int]], None]) -> int:
-    config = uvicorn.Config(
-        application(hub),
-        http=HubProtocol,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        backlog=BACKLOG,
-        timeout_graceful_shutdown=2,
-    )
-    server = HubServer(config, hub, lambda: on_ready(listener.getsockname()[:2]))
+    server = HubServer(hub, lambda: on_ready(listener.getsockname()[:2]))
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, server.stopping.set)
     opening = asyncio.ensure_future(hub.open())

@@ -132,11 +132,13 @@ def say(answer: object) -> None:
     sys.stdout.flush()
 
 
-async def serve(url: str, uid: int | None = None) -> None:
+async def serve(url: str, uid: int | None = None, poll: float | None = None) -> None:
+    transport = open_transport(url)
+    if poll is not None:
+        sys.modules["transports.lmdb"].POLL = poll  # type: ignore[attr-defined]
     if uid is not None:
         os.setgroups([])
         os.setuid(uid)
-    transport = open_transport(url)
     try:
         await transport.open()
     except TransportError as error:

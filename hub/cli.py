@@ -1,0 +1,313 @@
+"""The command line, one function a command. Nothing below reads the process's environment.
+
+What only one command needs is imported there: a container's health check starts often.
+"""
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from hub import options
+from hub.options import Failure, tell
+from hub.settings import DEV_KEY, PATH, InvalidSetting, Settings, listen_address, load, variable
+from hub.values import origin_of, seconds
+
+TRY_TOPIC = "https://example.com/books/1"
+TRY_DAYS = 30
+"""Days that a token printed by ``serve --dev`` lasts."""
+PUBLISHING = 60
+"""Seconds that a token lasts which ``publish`` mints for itself."""
+PROBE_TIMEOUT = 4.0
+"""Seconds; below the default timeout of a container's health check."""
+
+Topics = dict[str, Sequence[str]]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="mercure-hub", prog_name="mercure-hub", message="%(prog)s %(version)s")
+def main() -> None:
+    """A hub for the Mercure protocol.
+
+    Every setting is a flag, a variable MERCURE_… of the same name, or a file that MERCURE_…_FILE names.
+    """
+
+
+@main.command()
+@options.dev
+@options.settings_flags
+def serve(dev: bool, **flags: object) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    settings = _load(flags, dev)
+    from hub.server import run
+
+    sys.exit(run(settings, on_ready=_what_to_try(settings) if dev else None))
+
+
+def _load(flags: dict[str, object], dev: bool) -> Settings:
+    with _invalid_settings():
+        settings, warnings = load(flags, os.environ, dev=dev)
+    for warning in warnings:
+        tell(f"warning: {warning}")
+    return settings
+
+
+@contextmanager
+def _invalid_settings() -> Iterator[None]:
+    try:
+        yield
+    except InvalidSetting as error:
+        raise Failure(error, 2) from None
+
+
+def _what_to_try(settings: Settings) -> Callable[[tuple[str, int]], None]:
+    def show(address: tuple[str, int]) -> None:
+        url = _http(address) + PATH
+        name = "match" if settings.protocol == "1.0" else "topic"
+        bearer = f"-H 'Authorization: Bearer {_token_to_try(settings)}' "
+        click.echo(f"A hub to try is listening on {url}\n\nSubscribe:\n")
+        click.echo(f"  curl -N {'' if settings.anonymous else bearer}'{url}?{name}={TRY_TOPIC}'\n\nPublish:\n")
+        click.echo(f'  curl {bearer}-d topic={TRY_TOPIC} -d \'data={{"status": "available"}}\' {url}\n')
+        click.echo("A subscriber with &last_event_id=earliest gets what was published before. Ctrl-C ends the hub.")
+        sys.stdout.flush()
+
+    return show
+
+
+def _token_to_try(settings: Settings) -> str:
+    """For whoever runs the hub with keys of his own, the place where his token goes."""
+    if not settings.publisher_jwt_key == settings.subscriber_jwt_key == DEV_KEY:
+        return "YOUR_TOKEN"
+    if {settings.publisher_jwt_alg, settings.subscriber_jwt_alg} != {"HS256"}:
+        return "YOUR_TOKEN"
+    topics: Topics = {"publish": ["*"], "subscribe": [] if settings.anonymous else ["*"]}
+    identity = {"issuer": next(iter(settings.trusted_issuers), ""), "audience": settings.resource_identifier or ""}
+    generation = "1.0" if settings.protocol == "1.0" else "0.x"
+    return _mint(generation, topics, TRY_DAYS * 86400, (DEV_KEY, "HS256"), identity)
+
+
+def _http(address: tuple[str, int]) -> str:
+    """Where a hub on ``address`` answers on this machine."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address[0], address[0])  # noqa: S104 - compared, not bound
+    return f"http://{f'[{host}]' if ':' in host else host}:{address[1]}"
+
+
+@main.command()
+@click.option("--publish", multiple=True, metavar="SELECTOR", help="Topics that the bearer may publish to.")
+@click.option("--subscribe", multiple=True, metavar="SELECTOR", help="Topics whose private updates it may receive.")
+@click.option("--generation", type=click.Choice(("1.0", "0.x")), default="0.x", show_default=True)
+@click.option("--issuer", metavar="URI", help="1.0: iss.  [the first of MERCURE_TRUSTED_ISSUERS, the hub's origin]")
+@click.option("--audience", metavar="URI", help="1.0: aud.  [MERCURE_RESOURCE_IDENTIFIER, the hub's URL]")
+@click.option("--expires", default="1h", show_default=True, metavar="TIME", help="From now on.")
+@options.key
+@options.alg
+@options.dev
+@options.url
+def token(
+    publish: tuple[str, ...],
+    subscribe: tuple[str, ...],
+    generation: str,
+    issuer: str | None,
+    audience: str | None,
+    expires: str,
+    key: str | None,
+    alg: str | None,
+    dev: bool,
+    url: str,
+) -> None:
+    """Mint a token and print it.
+
+    A SELECTOR is a topic or * for every one; in 0.x also a URI Template, in 1.0 also a URL pattern, written
+    urlpattern:https://example.com/books/:id
+    """
+    if not (publish or subscribe):
+        raise click.UsageError("a token that grants nothing: add --publish or --subscribe, such as --publish '*'")
+    roles = [role for role, topics in (("publisher", publish), ("subscriber", subscribe)) if topics]
+    with _invalid_settings():
+        signing = _signing_key(roles, key, alg, dev)
+        identity = _identity(issuer, audience, url)
+    topics: Topics = {"publish": publish, "subscribe": subscribe}
+    click.echo(_mint(generation, topics, _lifetime(expires), signing, identity))
+
+
+def _lifetime(text: str) -> float:
+    try:
+        return seconds(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--expires") from None
+
+
+def _signing_key(roles: Iterable[str], key: str | None, alg: str | None, dev: bool) -> tuple[str, str]:
+    """A key that serves all ``roles``, and its algorithm: the one given, ``--dev``'s, or the hub's variables'."""
+    if key or dev:
+        return key or DEV_KEY, alg or "HS256"
+    found = {role: (variable(f"{role}_jwt_key", os.environ), variable(f"{role}_jwt_alg", os.environ)) for role in roles}
+    pairs = {(secret.text, alg or (its.text if its else "HS256")) for secret, its in found.values() if secret}
+    missing = [role for role, (secret, _) in found.items() if not secret]
+    if missing:
+        raise InvalidSetting(f"no key to sign with: --key, --dev or MERCURE_{missing[0].upper()}_JWT_KEY gives one")
+    if len(pairs) > 1:
+        raise InvalidSetting("publishers and subscribers have different keys: mint one token for each")
+    return pairs.pop()
+
+
+def _identity(issuer: str | None, audience: str | None, url: str) -> dict[str, str]:
+    issuers, identifier = variable("trusted_issuers", os.environ), variable("resource_identifier", os.environ)
+    try:
+        return {
+            "issuer": issuer or (issuers.text.split()[0] if issuers else origin_of(url)),
+            "audience": audience or (identifier.text if identifier else url),
+        }
+    except ValueError as error:
+        raise InvalidSetting(f"--url: {error}") from None
+
+
+def _mint(generation: str, topics: Topics, lifetime: float, signing: tuple[str, str], identity: dict[str, str]) -> str:
+    from hub import claims, keys
+
+    now = time.time()
+    try:
+        if generation == "0.x":
+            return keys.sign(claims.of_0x(**topics, expires=now + lifetime), *signing, type="JWT")
+        said = claims.of_1_0(**topics, now=now, expires=now + lifetime, **identity)
+        return keys.sign(said, *signing, type="at+jwt")
+    except (keys.InvalidKey, ValueError) as error:
+        raise Failure(error, 2) from None
+
+
+@main.command()
+@click.option("--topic", "topics", multiple=True, required=True, help="The canonical one first, then alternates.")
+@click.option("--data", help="What to publish.  [standard input, less one newline at its end]")
+@click.option("--private", is_flag=True, help="Only for subscribers whose token covers one of the topics.")
+@click.option("--id", help="The update's id.  [the hub chooses one]")
+@click.option("--type", help="The event's type.")
+@click.option("--retry", type=click.IntRange(min=0), metavar="MS", help="When subscribers shall come back.")
+@click.option("--idempotency-key", metavar="KEY", help="Makes it safe to repeat this command.")
+@options.bearer
+@options.key
+@options.alg
+@options.dev
+@options.url
+def publish(
+    url: str, bearer: str | None, key: str | None, alg: str | None, dev: bool, data: str | None, **update: Any
+) -> None:
+    """Publish one update and print its id.
+
+    Without a token, one for these topics is signed with --key, --dev's key or MERCURE_PUBLISHER_JWT_KEY.
+    """
+    from hub import client
+
+    token = bearer or _token_for(update["topics"], key, alg, dev)
+    content = click.get_text_stream("stdin", "utf-8").read().removesuffix("\n") if data is None else data
+    with _outcome():
+        click.echo(client.publish(url, data=content, token=token, **update))
+
+
+def _token_for(topics: tuple[str, ...], key: str | None, alg: str | None, dev: bool) -> str | None:
+    """None where there is no key: the hub will say what it wants."""
+    with _invalid_settings():
+        if not (key or dev or variable("publisher_jwt_key", os.environ)):
+            return None
+        signing = _signing_key(["publisher"], key, alg, dev)
+    return _mint("0.x", {"publish": topics, "subscribe": ()}, PUBLISHING, signing, {})
+
+
+@contextmanager
+def _outcome() -> Iterator[None]:
+    from hub.client import Refused, Unreachable
+
+    try:
+        yield
+    except (Refused, Unreachable) as error:
+        raise Failure(error) from None
+    except ValueError as error:
+        raise Failure(error, 2) from None
+
+
+@main.command()
+@click.option("--topic", "topics", multiple=True, help="A topic or URI Template.")
+@click.option("--match", "matches", multiple=True, metavar="TOPIC", help="A topic, exactly; * is every one.")
+@click.option("--match-urlpattern", "patterns", multiple=True, metavar="PATTERN", help="A URL pattern.")
+@click.option("--last-event-id", metavar="ID", help="Begin after this one; earliest: with all that is left.")
+@click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after N events.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line: id, type, data.")
+@options.bearer
+@options.url
+def subscribe(url: str, bearer: str | None, count: int | None, as_json: bool, **query: Any) -> None:
+    """Print events as they come; reconnect where the stream broke off."""
+    from hub import client
+
+    if not any(query[name] for name in ("topics", "matches", "patterns")):
+        raise click.UsageError(
+            "nothing to subscribe to: add --topic, --match or --match-urlpattern, such as --topic '*'"
+        )
+    with _outcome():
+        for number, event in enumerate(client.subscribe(url, token=bearer, report=tell, **query), 1):
+            click.echo(json.dumps(event._asdict(), ensure_ascii=False) if as_json else str(event))
+            if number == count:
+                return
+
+
+@main.command()
+@click.option("--ready", is_flag=True, help="Does the store take updates? Not for an orchestrator's health check.")
+@click.option("--listen", metavar="HOST:PORT", help="Where the hub listens.  [MERCURE_LISTEN]")
+@options.dev
+def health(ready: bool, listen: str | None, dev: bool) -> None:
+    """Ask the hub on this machine whether it is well; exit code 0 or 1."""
+    from hub import client
+
+    with _invalid_settings():
+        address = listen_address(listen, os.environ, dev=dev)
+    with _outcome():
+        click.echo(
+            client.fetch(f"{_http(address)}/mercure/health/{'ready' if ready else 'live'}", PROBE_TIMEOUT).strip()
+        )
+
+
+@main.command()
+@options.dev
+@options.settings_flags
+def check(dev: bool, **flags: object) -> None:
+    """Say what serve would make of the same flags and variables; exit code 0, or 2 and 1 as serve would fail."""
+    settings = _load(flags, dev)
+    click.echo(f"settings: {settings!r}")
+    codes = [_check_key(settings, role) for role in ("publisher", "subscriber")]
+    sys.exit(max(*codes, asyncio.run(_check_store(settings))))
+
+
+def _check_key(settings: Settings, role: str) -> int:
+    from hub.keys import InvalidKey, VerificationKey
+
+    algorithm = getattr(settings, f"{role}_jwt_alg")
+    try:
+        VerificationKey.load(getattr(settings, f"{role}_jwt_key"), algorithm, name=f"MERCURE_{role.upper()}_JWT_KEY")
+    except InvalidKey as error:
+        return _found(f"{role}'s key: {error}", 2)
+    return _found(f"{role}'s key: {algorithm}, ok")
+
+
+async def _check_store(settings: Settings) -> int:
+    from transports import InvalidTransport, TransportError, open_transport
+
+    try:
+        transport = open_transport(settings.transport_url)
+        try:
+            await transport.open()
+            await transport.check()
+            newest = (await transport.last())[1]
+        finally:
+            await transport.close()
+    except TransportError as error:
+        return _found(f"store: {error}", 2 if isinstance(error, InvalidTransport) else 1)
+    return _found(f"store: ok, its newest event is {newest}")
+
+
+def _found(sentence: str, code: int = 0) -> int:
+    click.echo(sentence if code == 0 else f"FAILS {sentence}")
+    return code

@@ -1,0 +1,122 @@
+"""What the text of one setting says; every reader raises ValueError, with a sentence that a person can act on."""
+
+import re
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from transports.urls import duration, size_in_bytes
+
+Reader = Callable[[str], object]
+
+ALGORITHMS = (*(f"{family}{bits}" for family in ("HS", "RS", "PS", "ES") for bits in (256, 384, 512)), "EdDSA")
+
+_SHORTEST, _LONGEST = 0.01, 366 * 86400.0
+_SMALLEST_BODY, _LARGEST_BODY = 1024, 1024**3
+_YES = frozenset({"1", "true", "on", "yes"})
+_NO = frozenset({"0", "false", "off", "no"})
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._~-]+|\[[0-9a-f:.]+\])(?::(\d{1,5}))?", re.IGNORECASE)
+_ABSOLUTE_URI = re.compile(r"[a-z][a-z0-9+.-]*:[!-~]+", re.IGNORECASE)
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_DEFAULT_PORT = {"http": "80", "https": "443"}
+
+
+def text(value: str) -> str:
+    """The value as it is."""
+    return value
+
+
+def boolean(value: str) -> bool:
+    """1, true, on, yes; 0, false, off, no."""
+    word = value.lower()
+    if word not in _YES | _NO:
+        raise ValueError(f"{value!r} is neither true nor false (1, on, yes; 0, off, no)")
+    return word in _YES
+
+
+def seconds(value: str) -> float:
+    """Seconds: 0, or between 10 ms and 366 days."""
+    length = duration(value)
+    if length and not _SHORTEST <= length <= _LONGEST:
+        raise ValueError(f"{value[:40]!r} is out of range: 0, or 10ms to 366d")
+    return length
+
+
+def body_size(value: str) -> int:
+    """Bytes, from 1 KiB to 1 GiB."""
+    size = size_in_bytes(value)
+    if not _SMALLEST_BODY <= size <= _LARGEST_BODY:
+        raise ValueError(f"{value[:40]!r} is out of range: 1KiB to 1GiB")
+    return size
+
+
+def choice(*known: str) -> Reader:
+    """A reader that takes one of ``known``, as it is spelled."""
+
+    def read(value: str) -> str:
+        if value not in known:
+            raise ValueError(f"{value!r} is not one of {', '.join(known)}")
+        return value
+
+    return read
+
+
+def address(value: str) -> tuple[str, int]:
+    """Host and port of ``HOST:PORT``, ``[v6]:PORT`` or ``:PORT``, which is every IPv4 interface."""
+    host, colon, port = value.rpartition(":")
+    bare = host.removeprefix("[").removesuffix("]")
+    if not colon or (":" in bare) != (host != bare) or re.search(r"[\s/@\[\]]", bare):
+        raise ValueError(f"{value!r} is not HOST:PORT, [IPv6]:PORT or :PORT, such as 127.0.0.1:3000")
+    return bare or "0.0.0.0", port_number(port)  # noqa: S104 - what is asked for
+
+
+def port_number(value: str) -> int:
+    """A TCP port; 0 is any free one."""
+    if not (value.isascii() and value.isdigit() and len(value) <= 5 and int(value) < 65536):
+        raise ValueError(f"{value[:40]!r} is not a port: 0 to 65535")
+    return int(value)
+
+
+def origins(value: str) -> tuple[str, ...]:
+    """Origins between spaces, spelled as a browser sends them; or ``*`` alone."""
+    found = tuple(dict.fromkeys(map(origin, value.split())))
+    if "*" in found and len(found) > 1:
+        raise ValueError("'*' stands for every origin: it stands alone")
+    return found
+
+
+def origin(value: str) -> str:
+    """``scheme://host[:port]`` in lower case and without its scheme's default port (RFC 6454); ``*``; ``null``."""
+    if value in ("*", "null"):
+        return value
+    match = _ORIGIN.fullmatch(value)
+    if match is None:
+        raise ValueError(f"{value!r} is not an origin: scheme://host[:port] without a path, several between spaces")
+    scheme, host, port = match[1].lower(), match[2].lower(), match[3]
+    if port is None or str(port_number(port)) == _DEFAULT_PORT.get(scheme):
+        return f"{scheme}://{host}"
+    return f"{scheme}://{host}:{port_number(port)}"
+
+
+def issuers(value: str) -> tuple[str, ...]:
+    """Issuer identifiers between spaces; each an absolute URI, compared as it is (RFC 9068)."""
+    return tuple(dict.fromkeys(absolute_uri(each) for each in value.split()))
+
+
+def absolute_uri(value: str) -> str:
+    """A URI with a scheme and without a fragment (RFC 8707)."""
+    if _ABSOLUTE_URI.fullmatch(value) is None or "#" in value:
+        raise ValueError(f"{value!r} is not an absolute URI such as https://hub.example.com/.well-known/mercure")
+    return value
+
+
+def cookie_name(value: str) -> str:
+    """A cookie's name (RFC 6265 section 4.1.1)."""
+    if _TOKEN.fullmatch(value) is None:
+        raise ValueError(f"{value!r} cannot name a cookie: letters, digits and !#$%&'*+.^_`|~- only")
+    return value
+
+
+def origin_of(url: str) -> str:
+    """The origin that a URL belongs to. ValueError if it has none."""
+    parts = urlsplit(url)
+    return origin(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}")

@@ -1,0 +1,162 @@
+"""A hub on a real socket in the test's own event loop, and clients for it."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import jwt
+from httpx_sse import EventSource, ServerSentEvent, aconnect_sse
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from hub.app import PATH, Hub
+from hub.server import HubProtocol, HubServer
+from hub.settings import Settings
+
+KEY = "!ChangeThisMercureHubJWTSecretKey!"
+TOPIC = "https://example.com/books/1"
+DEADLINE = 10.0
+"""Seconds after which a test stops waiting; nothing here takes a tenth of it."""
+WIRES = {"taken-over": HubProtocol, "asgi": HttpToolsProtocol}
+"""Both ways in which bytes reach a subscriber: plain uvicorn offers no connections."""
+
+
+def token(publish: list[str] | None = None, subscribe: list[str] | None = None, **claims: Any) -> str:
+    """A 0.x token for these selectors."""
+    mercure = {name: value for name, value in (("publish", publish), ("subscribe", subscribe)) if value is not None}
+    return jwt.encode({"mercure": mercure, **claims}, KEY, "HS256")
+
+
+def bearer(value: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {value}"}
+
+
+PUBLISHER = bearer(token(publish=["*"]))
+
+
+@dataclass
+class Subscription:
+    """An open stream: `next` is the next event, within the deadline."""
+
+    response: httpx.Response
+    _events: AsyncIterator[ServerSentEvent]
+
+    async def next(self) -> ServerSentEvent:
+        async with asyncio.timeout(DEADLINE):
+            return await anext(self._events)
+
+    async def take(self, count: int) -> list[ServerSentEvent]:
+        return [await self.next() for _ in range(count)]
+
+    async def ended(self) -> None:
+        """Wait until the hub has ended the stream properly; fails on another event."""
+        async with asyncio.timeout(DEADLINE):
+            rest = [event async for event in self._events]
+        assert rest == []
+
+
+class Served:
+    """A running hub and a client for it."""
+
+    def __init__(self, hub: Hub, server: HubServer, address: tuple[str, int], client: httpx.AsyncClient) -> None:
+        self.hub = hub
+        self.server = server
+        self.address = address
+        self.url = f"http://{address[0]}:{address[1]}{PATH}"
+        self.client = client
+
+    async def post(self, data: Any = None, **kwargs: Any) -> httpx.Response:
+        kwargs.setdefault("headers", PUBLISHER)
+        return await self.client.post(self.url, data=data, **kwargs)
+
+    async def publish(self, data: str = "", topic: str | list[str] = TOPIC, **fields: str) -> str:
+        response = await self.post({"topic": topic, "data": data, **fields})
+        assert response.status_code == 200, response.text
+        return response.text
+
+    @asynccontextmanager
+    async def subscribe(
+        self, headers: dict[str, str] | None = None, **query: str | list[str]
+    ) -> AsyncIterator[Subscription]:
+        query = query or {"topic": TOPIC}
+        async with aconnect_sse(self.client, "GET", self.url, params=query, headers=headers or {}) as source:
+            yield Subscription(source.response, _events(source))
+
+    async def raw(self, request: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection(*self.address)
+        writer.write(request)
+        return reader, writer
+
+    async def stream(self, header: str = "", query: str = f"topic={TOPIC}") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A raw subscription, cheaper than `subscribe`. ``header`` ends with CRLF."""
+        return await self.raw(f"GET {PATH}?{query} HTTP/1.1\r\nHost: hub\r\n{header}\r\n".encode())
+
+    async def live(self, count: int) -> None:
+        """Wait until so many streams are open and live."""
+        await until(lambda: sum(stream.slot >= 0 for stream in self.hub.streams.open) == count)
+
+
+async def received(reader: asyncio.StreamReader, count: int) -> list[str]:
+    """The ids of the next events of a raw connection, however they are chunked."""
+    ids: list[str] = []
+    async with asyncio.timeout(60):
+        while len(ids) < count:
+            line = await reader.readline()
+            assert line, f"the stream ended after {len(ids)} events"
+            if line.startswith(b"id: "):
+                ids.append(line[4:-1].decode())
+    return ids
+
+
+async def _events(source: EventSource) -> AsyncIterator[ServerSentEvent]:
+    async for event in source.aiter_sse():
+        yield event
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition, with a deadline."""
+    async with asyncio.timeout(DEADLINE):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def serving(protocol: type[asyncio.Protocol] = HubProtocol, **changes: Any) -> AsyncIterator[Served]:
+    """A hub with anonymous subscribers on ``memory://``, changed as told."""
+    defaults = {
+        "publisher_jwt_key": KEY,
+        "subscriber_jwt_key": KEY,
+        "transport_url": "memory://",
+        "anonymous": True,
+        "drain": 0.5,
+    }
+    hub = Hub(Settings(**{**defaults, **changes}))
+    listener = socket.create_server(("127.0.0.1", 0))
+    listening = asyncio.Event()
+    server = HubServer(hub, listening.set, protocol)
+    opening = asyncio.ensure_future(hub.open())
+    serving = asyncio.ensure_future(server.serve(sockets=[listener]))
+    try:
+        await asyncio.wait({opening}, timeout=0.2)
+        await listening.wait()
+        async with httpx.AsyncClient(timeout=DEADLINE, limits=httpx.Limits(max_connections=None)) as client:
+            yield Served(hub, server, listener.getsockname(), client)
+    finally:
+        server.stopping.set()
+        await serving
+        opening.cancel()
+        await asyncio.gather(opening, return_exceptions=True)
+        await hub.close()
+        listener.close()
+
+
+def problem(response: httpx.Response) -> dict[str, Any]:
+    """The problem details of an error; fails when it has none."""
+    assert response.headers["content-type"] == "application/problem+json"
+    found: dict[str, Any] = json.loads(response.text)
+    assert found["status"] == response.status_code
+    return found

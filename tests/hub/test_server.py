@@ -1,0 +1,201 @@
+"""The server half: bounded request heads, connections that are taken over, and the end."""
+
+import asyncio
+import gc
+import weakref
+from collections.abc import AsyncIterator
+
+import pytest
+
+from hub import server
+from hub.server import MAX_HEAD
+from hub.wire import CHATTER
+from tests.hub.serving import DEADLINE, PUBLISHER, TOPIC, WIRES, Served, serving, until
+
+GET = f"GET /.well-known/mercure?topic={TOPIC} HTTP/1.1\r\nHost: hub\r\n".encode()
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[Served]:
+    async with serving() as running:
+        yield running
+
+
+async def answer(reader: asyncio.StreamReader) -> bytes:
+    """Everything until the hub closes the connection."""
+    async with asyncio.timeout(DEADLINE):
+        try:
+            return await reader.read()
+        except ConnectionResetError:
+            return b""
+
+
+async def test_a_huge_head_is_refused(served: Served) -> None:
+    """2 MB of header end in a 431 or a closed connection, and are never kept."""
+    reader, writer = await served.raw(GET + b"X: ")
+    for _ in range(2 * 1024 * 1024 // 8192):
+        writer.write(b"x" * 8192)
+        if writer.is_closing():
+            break
+    assert (await answer(reader)).split(b"\r\n")[0] in (b"HTTP/1.1 431 Request Header Fields Too Large", b"")
+    writer.close()
+
+
+async def test_a_long_query_is_served(served: Served) -> None:
+    """What fits in the bound is no problem: hundreds of topics in one query."""
+    query = "&".join(f"topic=https://example.com/books/{number}" for number in range(900))
+    assert len(query) < MAX_HEAD
+    head = await served.client.head(f"{served.url}?{query}")
+    assert head.status_code == 200
+
+
+async def test_half_a_request_does_not_wait_for_ever(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A head that never ends, and a connection that never begins one, are closed."""
+    monkeypatch.setattr(server, "HEAD_TIMEOUT", 0.1)
+    for half in (b"", GET):
+        reader, writer = await served.raw(half)
+        assert await answer(reader) == b""
+        writer.close()
+
+
+async def test_half_a_body_does_not_wait_for_ever(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body that never ends is a 408."""
+    monkeypatch.setattr("hub.publish.BODY_TIMEOUT", 0.1)
+    head = f"POST /.well-known/mercure HTTP/1.1\r\nHost: hub\r\nAuthorization: {PUBLISHER['Authorization']}\r\n"
+    body = "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\ntopic=a"
+    reader, writer = await served.raw((head + body).encode())
+    assert (await answer(reader)).startswith(b"HTTP/1.1 408")
+    writer.close()
+
+
+@pytest.mark.parametrize("garbage", [b"\x16\x03\x01\x02\x00\x01\x00", b"GET / HTTP/9.9\r\n\r\n", b"\r\n\r\n\0", b"PRI * HTTP/2.0\r\n\r\n"])
+async def test_garbage_is_refused(served: Served, garbage: bytes) -> None:
+    """What is not HTTP/1 ends in a 4xx or a closed connection."""
+    reader, writer = await served.raw(garbage)
+    writer.write_eof()
+    first = (await answer(reader)).split(b"\r\n")[0]
+    assert first == b"" or b" 4" in first
+    writer.close()
+
+
+async def test_http_1_0_gets_a_stream(served: Served) -> None:
+    """An old proxy's request is served on the ASGI wire."""
+    reader, writer = await served.raw(GET.replace(b"HTTP/1.1", b"HTTP/1.0") + b"\r\n")
+    await served.live(1)
+    await served.publish("x")
+    async with asyncio.timeout(DEADLINE):
+        await reader.readuntil(b"data: x\n\n")
+    writer.close()
+
+
+async def test_a_pipelined_request_keeps_the_server(served: Served) -> None:
+    """A connection with another request waiting can't be taken over, and streams all the same."""
+    reader, writer = await served.raw((GET + b"\r\n") * 2)
+    await served.live(1)
+    await served.publish("x")
+    async with asyncio.timeout(DEADLINE):
+        await reader.readuntil(b"data: x\n\n")
+    writer.close()
+
+
+async def test_a_subscriber_that_talks_is_closed(served: Served) -> None:
+    """Bytes after the request are thrown away, and too many of them end the connection."""
+    reader, writer = await served.raw(GET + b"\r\n")
+    await served.live(1)
+    writer.write(b"x" * 1000)
+    await served.publish("still there")
+    async with asyncio.timeout(DEADLINE):
+        await reader.readuntil(b"still there")
+    writer.write(b"x" * (CHATTER + 1))
+    await until(lambda: not served.hub.streams.open)
+    writer.close()
+
+
+async def test_a_client_that_closes_its_side_is_gone(served: Served) -> None:
+    """A FIN ends the stream."""
+    _, writer = await served.raw(GET + b"\r\n")
+    await served.live(1)
+    writer.write_eof()
+    await until(lambda: not served.hub.streams.open)
+    writer.close()
+
+
+async def test_nothing_of_the_request_is_kept(served: Served) -> None:
+    """A taken-over connection costs neither a protocol object of the server nor a task; no collector is needed."""
+    protocols: list[weakref.ref[object]] = []
+    gc.disable()
+    try:
+        _, writer = await served.raw(GET)
+        await until(lambda: len(served.server.server_state.connections) == 1)
+        protocols += map(weakref.ref, served.server.server_state.connections)
+        writer.write(b"\r\n")
+        await served.live(1)
+        await until(lambda: not served.server.server_state.tasks)
+        assert [protocol() for protocol in protocols] == [None]
+    finally:
+        gc.enable()
+    writer.close()
+
+
+@pytest.mark.parametrize("wire", WIRES)
+async def test_the_end_is_spread_and_proper(wire: str) -> None:
+    """All streams end with their final chunk, between two events, within the drain."""
+    async with serving(WIRES[wire], drain=0.5) as served:
+        connections = [await served.raw(GET + b"\r\n") for _ in range(50)]
+        await served.live(50)
+        await served.publish("last")
+        served.server.stopping.set()
+        answers = await asyncio.gather(*(answer(reader) for reader, _ in connections))
+        assert all(text.endswith(b"data: last\n\n\r\n0\r\n\r\n") for text in answers)
+        for _, writer in connections:
+            writer.close()
+
+
+async def test_a_kept_alive_publisher_is_told_at_the_end() -> None:
+    """After the signal a POST is a 503 that says when and asks for a new connection; the store is released first."""
+    async with serving(drain=2.0) as served:
+        await served.publish("x")
+        await asyncio.gather(*(served.client.get("http://%s:%s/healthz" % served.address) for _ in range(4)))  # noqa: UP031
+        _, reader = await served.raw(GET + b"\r\n")
+        _, other = await served.raw(GET + b"\r\n")
+        await served.live(2)
+        served.hub.lifecycle.drain()
+        response = await served.post({"topic": TOPIC})
+        assert response.status_code == 503
+        assert response.headers["retry-after"]
+        assert response.headers["connection"] == "close"
+        reader.close()
+        other.close()
+
+
+async def test_a_subscriber_at_the_end_is_sent_back() -> None:
+    """EventSource gives up on an error: what can't be served is an empty stream that says when to come back."""
+    async with serving() as served:
+        served.hub.lifecycle.drain()
+        response = await served.client.get(served.url, params={"topic": TOPIC})
+        assert (response.status_code, response.text) == (200, "retry: 1000\n\n")
+        assert response.headers["content-type"] == "text/event-stream"
+
+
+async def test_requests_are_held_in_standby() -> None:
+    """While the store is being opened, live is 200, ready 503, and publishers and subscribers wait."""
+    release = asyncio.Event()
+    async with serving() as other:  # any running hub's classes serve; this one's store opens late
+        transport = type(other.hub.transport)
+    opened = transport.open
+
+    async def open_late(self: object) -> None:
+        await release.wait()
+        await opened(self)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transport, "open", open_late)
+        async with serving() as served:
+            base = "http://{}:{}/mercure/health".format(*served.address)
+            assert (await served.client.get(f"{base}/live")).status_code == 200
+            assert (await served.client.get(f"{base}/ready")).status_code == 503
+            publishing = asyncio.ensure_future(served.post({"topic": TOPIC, "data": "x"}))
+            await until(lambda: served.hub.lifecycle._held == 1)
+            release.set()
+            assert (await publishing).status_code == 200
+            assert (await served.client.get(f"{base}/ready")).status_code == 200

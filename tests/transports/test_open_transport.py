@@ -1,0 +1,91 @@
+"""From a URL to a transport."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from transports import InvalidTransport, Transport, open_transport
+from transports.memory import MemoryTransport
+
+
+def refusal(url: str) -> str:
+    with pytest.raises(InvalidTransport) as caught:
+        open_transport(url)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_known_schemes(tmp_path: Path) -> None:
+    """The scheme chooses the class, and nothing is touched before `open`."""
+    assert isinstance(open_transport("memory://"), MemoryTransport)
+    assert not open_transport(f"lmdb://{tmp_path}/hub").shared
+    assert open_transport(f"lmdb://{tmp_path}/hub?lock=shared").shared
+    assert not list(tmp_path.iterdir())
+
+
+def test_unknown_scheme() -> None:
+    """An unknown scheme is refused with the one that was meant, and the ones there are."""
+    text = refusal("lmbd:///data/hub")
+    assert text.startswith("\"lmbd:///data/hub\": invalid transport: unknown scheme 'lmbd'; did you mean lmdb://?")
+    assert "memory://" in text
+    assert "did you mean" not in refusal("bolt:///data/mercure.db")
+
+
+@pytest.mark.parametrize("url", ["", "/data/hub", "memory", "lmdb:/data/hub"])
+def test_no_scheme(url: str) -> None:
+    """What has no scheme is told how to write one."""
+    assert "no scheme; write" in refusal(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("memory://?sise=1", "unknown parameter 'sise'; known are size"),
+        ("memory://host", "takes no host"),
+        ("memory://?size=0", "'0' is not a whole number"),
+        ("lmdb:///d?lok=shared", "unknown parameter 'lok'; known are lock, lock_timeout"),
+        ("lmdb:///d?lock=shared&lock=shared", "'lock' is given twice"),
+        ("lmdb:///d?lock=", "'lock' has no value"),
+        ("lmdb:///d?lock=both", "lock is exclusive or shared, not 'both'"),
+        ("lmdb:///d?sync=yes", "sync is on or off, not 'yes'"),
+        ("lmdb:///d?lock_timeout=soon", "'soon' is not a duration"),
+        ("lmdb:///d?ttl=1w", "'1w' is not a duration"),
+        ("lmdb:///d?size=many", "'many' is not a whole number"),
+        ("lmdb:///d?map_size=1", "map_size is between"),
+        ("lmdb:///d?map_size=9999TiB", "map_size is between"),
+        ("lmdb://", "names no directory"),
+        ("lmdb:///", "names no directory"),
+        ("lmdb:///d%00", "names no directory"),
+        ("lmdb:///d#x", "fragment"),
+        ("lmdb://[/d", "not a URL"),
+    ],
+)
+def test_wrong_urls(url: str, said: str) -> None:
+    """A wrong URL is refused in one line that names what is wrong with it."""
+    text = refusal(url)
+    assert text.startswith(f'"{url}": invalid transport: ')
+    assert said in text
+
+
+def test_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scheme whose driver is not installed says how to install it."""
+    for name in [name for name in sys.modules if name.startswith("transports.lmdb")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "lmdb", None)
+    assert "package 'lmdb' is missing; pip install 'mercure-hub[lmdb]' brings it" in refusal("lmdb:///d")
+
+
+def test_third_party(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed package adds a scheme by an entry point."""
+    (tmp_path / "nowhere.py").write_text(
+        "from transports.memory import MemoryTransport as Base\nclass Nowhere(Base): ...\n"
+    )
+    metadata = tmp_path / "nowhere-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: nowhere\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text("[mercure_hub.transports]\nnowhere = nowhere:Nowhere\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    transport = open_transport("nowhere://")
+    assert isinstance(transport, Transport)
+    assert type(transport).__name__ == "Nowhere"
