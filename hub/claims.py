@@ -1,13 +1,38 @@
-"""What a token says, in either generation of the protocol; `hub.keys.sign` makes a token of it."""
+"""What a token says in either generation of the protocol, and the token that says it."""
 
+import time
 import uuid
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from hub.keys import sign
 
 AUTHORIZATION_DETAIL = "https://mercure.rocks/authorization-detail"
 PATTERN_PREFIX = "urlpattern:"
 """Marks a selector as a URL pattern, where its text alone cannot say so."""
 
 Claims = dict[str, object]
+
+
+class Signing(NamedTuple):
+    """A secret or private key, and the algorithm to sign with."""
+
+    key: str
+    algorithm: str
+
+
+def mint_0x(publish: Sequence[str], subscribe: Sequence[str], lifetime: float, signing: Signing) -> str:
+    """A 0.x token for ``lifetime`` seconds. ValueError, `hub.keys.InvalidKey`."""
+    return sign(of_0x(publish, subscribe, time.time() + lifetime), *signing, type="JWT")
+
+
+def mint_1_0(
+    publish: Sequence[str], subscribe: Sequence[str], lifetime: float, signing: Signing, *, issuer: str, audience: str
+) -> str:
+    """A 1.0 token for ``lifetime`` seconds. `hub.keys.InvalidKey`."""
+    now = time.time()
+    claims = of_1_0(publish, subscribe, now + lifetime, now=now, issuer=issuer, audience=audience)
+    return sign(claims, *signing, type="at+jwt")
 
 
 def of_0x(publish: Sequence[str], subscribe: Sequence[str], expires: float) -> Claims:

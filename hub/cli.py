@@ -7,27 +7,24 @@ import asyncio
 import json
 import os
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hub import options
-from hub.options import Failure, tell
+from hub.options import Failure, http_url, tell
 from hub.settings import DEV_KEY, PATH, InvalidSetting, Settings, listen_address, load, variable
 from hub.values import origin_of, seconds
 
-TRY_TOPIC = "https://example.com/books/1"
-TRY_DAYS = 30
-"""Days that a token printed by ``serve --dev`` lasts."""
+if TYPE_CHECKING:
+    from hub.claims import Signing
+
 PUBLISHING = 60
 """Seconds that a token lasts which ``publish`` mints for itself."""
 PROBE_TIMEOUT = 4.0
 """Seconds; below the default timeout of a container's health check."""
-
-Topics = dict[str, Sequence[str]]
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -47,7 +44,17 @@ def serve(dev: bool, **flags: object) -> None:
     settings = _load(flags, dev)
     from hub.server import run
 
-    sys.exit(run(settings, on_ready=_what_to_try(settings) if dev else None))
+    sys.exit(run(settings, on_ready=_show_what_to_try(settings) if dev else None))
+
+
+def _show_what_to_try(settings: Settings) -> Callable[[tuple[str, int]], None]:
+    from hub.trying import what_to_try
+
+    def show(address: tuple[str, int]) -> None:
+        click.echo(what_to_try(settings, http_url(address) + PATH))
+        sys.stdout.flush()
+
+    return show
 
 
 def _load(flags: dict[str, object], dev: bool) -> Settings:
@@ -64,38 +71,6 @@ def _invalid_settings() -> Iterator[None]:
         yield
     except InvalidSetting as error:
         raise Failure(error, 2) from None
-
-
-def _what_to_try(settings: Settings) -> Callable[[tuple[str, int]], None]:
-    def show(address: tuple[str, int]) -> None:
-        url = _http(address) + PATH
-        name = "match" if settings.protocol == "1.0" else "topic"
-        bearer = f"-H 'Authorization: Bearer {_token_to_try(settings)}' "
-        click.echo(f"A hub to try is listening on {url}\n\nSubscribe:\n")
-        click.echo(f"  curl -N {'' if settings.anonymous else bearer}'{url}?{name}={TRY_TOPIC}'\n\nPublish:\n")
-        click.echo(f'  curl {bearer}-d topic={TRY_TOPIC} -d \'data={{"status": "available"}}\' {url}\n')
-        click.echo("A subscriber with &last_event_id=earliest gets what was published before. Ctrl-C ends the hub.")
-        sys.stdout.flush()
-
-    return show
-
-
-def _token_to_try(settings: Settings) -> str:
-    """For whoever runs the hub with keys of his own, the place where his token goes."""
-    if not settings.publisher_jwt_key == settings.subscriber_jwt_key == DEV_KEY:
-        return "YOUR_TOKEN"
-    if {settings.publisher_jwt_alg, settings.subscriber_jwt_alg} != {"HS256"}:
-        return "YOUR_TOKEN"
-    topics: Topics = {"publish": ["*"], "subscribe": [] if settings.anonymous else ["*"]}
-    identity = {"issuer": next(iter(settings.trusted_issuers), ""), "audience": settings.resource_identifier or ""}
-    generation = "1.0" if settings.protocol == "1.0" else "0.x"
-    return _mint(generation, topics, TRY_DAYS * 86400, (DEV_KEY, "HS256"), identity)
-
-
-def _http(address: tuple[str, int]) -> str:
-    """Where a hub on ``address`` answers on this machine."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address[0], address[0])  # noqa: S104 - compared, not bound
-    return f"http://{f'[{host}]' if ':' in host else host}:{address[1]}"
 
 
 @main.command()
@@ -126,14 +101,26 @@ def token(
     A SELECTOR is a topic or * for every one; in 0.x also a URI Template, in 1.0 also a URL pattern, written
     urlpattern:https://example.com/books/:id
     """
+    from hub.claims import mint_0x
+
     if not (publish or subscribe):
         raise click.UsageError("a token that grants nothing: add --publish or --subscribe, such as --publish '*'")
     roles = [role for role, topics in (("publisher", publish), ("subscriber", subscribe)) if topics]
-    with _invalid_settings():
+    with _minting():
         signing = _signing_key(roles, key, alg, dev)
-        identity = _identity(issuer, audience, url)
-    topics: Topics = {"publish": publish, "subscribe": subscribe}
-    click.echo(_mint(generation, topics, _lifetime(expires), signing, identity))
+        granted = (publish, subscribe, _lifetime(expires), signing)
+        click.echo(mint_0x(*granted) if generation == "0.x" else _mint_1_0(issuer, audience, url, *granted))
+
+
+def _mint_1_0(issuer: str | None, audience: str | None, url: str, *granted: Any) -> str:
+    from hub.claims import mint_1_0
+
+    issuers, identifier = variable("trusted_issuers", os.environ), variable("resource_identifier", os.environ)
+    return mint_1_0(
+        *granted,
+        issuer=issuer or (issuers.text.split()[0] if issuers else origin_of(url)),
+        audience=audience or (identifier.text if identifier else url),
+    )
 
 
 def _lifetime(text: str) -> float:
@@ -143,12 +130,14 @@ def _lifetime(text: str) -> float:
         raise click.BadParameter(str(error), param_hint="--expires") from None
 
 
-def _signing_key(roles: Iterable[str], key: str | None, alg: str | None, dev: bool) -> tuple[str, str]:
+def _signing_key(roles: Iterable[str], key: str | None, alg: str | None, dev: bool) -> "Signing":
     """A key that serves all ``roles``, and its algorithm: the one given, ``--dev``'s, or the hub's variables'."""
+    from hub.claims import Signing
+
     if key or dev:
-        return key or DEV_KEY, alg or "HS256"
+        return Signing(key or DEV_KEY, alg or "HS256")
     found = {role: (variable(f"{role}_jwt_key", os.environ), variable(f"{role}_jwt_alg", os.environ)) for role in roles}
-    pairs = {(secret.text, alg or (its.text if its else "HS256")) for secret, its in found.values() if secret}
+    pairs = {Signing(secret.text, alg or (its.text if its else "HS256")) for secret, its in found.values() if secret}
     missing = [role for role, (secret, _) in found.items() if not secret]
     if missing:
         raise InvalidSetting(f"no key to sign with: --key, --dev or MERCURE_{missing[0].upper()}_JWT_KEY gives one")
@@ -157,27 +146,13 @@ def _signing_key(roles: Iterable[str], key: str | None, alg: str | None, dev: bo
     return pairs.pop()
 
 
-def _identity(issuer: str | None, audience: str | None, url: str) -> dict[str, str]:
-    issuers, identifier = variable("trusted_issuers", os.environ), variable("resource_identifier", os.environ)
+@contextmanager
+def _minting() -> Iterator[None]:
+    from hub.keys import InvalidKey
+
     try:
-        return {
-            "issuer": issuer or (issuers.text.split()[0] if issuers else origin_of(url)),
-            "audience": audience or (identifier.text if identifier else url),
-        }
-    except ValueError as error:
-        raise InvalidSetting(f"--url: {error}") from None
-
-
-def _mint(generation: str, topics: Topics, lifetime: float, signing: tuple[str, str], identity: dict[str, str]) -> str:
-    from hub import claims, keys
-
-    now = time.time()
-    try:
-        if generation == "0.x":
-            return keys.sign(claims.of_0x(**topics, expires=now + lifetime), *signing, type="JWT")
-        said = claims.of_1_0(**topics, now=now, expires=now + lifetime, **identity)
-        return keys.sign(said, *signing, type="at+jwt")
-    except (keys.InvalidKey, ValueError) as error:
+        yield
+    except (InvalidKey, ValueError) as error:
         raise Failure(error, 2) from None
 
 
@@ -204,18 +179,19 @@ def publish(
     from hub import client
 
     token = bearer or _token_for(update["topics"], key, alg, dev)
-    content = click.get_text_stream("stdin", "utf-8").read().removesuffix("\n") if data is None else data
     with _outcome():
+        content = sys.stdin.buffer.read().decode().removesuffix("\n") if data is None else data
         click.echo(client.publish(url, data=content, token=token, **update))
 
 
 def _token_for(topics: tuple[str, ...], key: str | None, alg: str | None, dev: bool) -> str | None:
     """None where there is no key: the hub will say what it wants."""
-    with _invalid_settings():
+    from hub.claims import mint_0x
+
+    with _minting():
         if not (key or dev or variable("publisher_jwt_key", os.environ)):
             return None
-        signing = _signing_key(["publisher"], key, alg, dev)
-    return _mint("0.x", {"publish": topics, "subscribe": ()}, PUBLISHING, signing, {})
+        return mint_0x(topics, (), PUBLISHING, _signing_key(["publisher"], key, alg, dev))
 
 
 @contextmanager
@@ -264,10 +240,9 @@ def health(ready: bool, listen: str | None, dev: bool) -> None:
 
     with _invalid_settings():
         address = listen_address(listen, os.environ, dev=dev)
+    url = f"{http_url(address)}/mercure/health/{'ready' if ready else 'live'}"
     with _outcome():
-        click.echo(
-            client.fetch(f"{_http(address)}/mercure/health/{'ready' if ready else 'live'}", PROBE_TIMEOUT).strip()
-        )
+        click.echo(client.fetch(url, PROBE_TIMEOUT).strip())
 
 
 @main.command()
@@ -276,7 +251,8 @@ def health(ready: bool, listen: str | None, dev: bool) -> None:
 def check(dev: bool, **flags: object) -> None:
     """Say what serve would make of the same flags and variables; exit code 0, or 2 and 1 as serve would fail."""
     settings = _load(flags, dev)
-    click.echo(f"settings: {settings!r}")
+    for name, value in settings.shown().items():
+        click.echo(f"{name}: {value}")
     codes = [_check_key(settings, role) for role in ("publisher", "subscriber")]
     sys.exit(max(*codes, asyncio.run(_check_store(settings))))
 

@@ -10,8 +10,6 @@ from urllib.parse import urlencode, urlsplit
 
 from hub.events import Event, Parser
 
-DEFAULT_URL = "http://127.0.0.1:3000/.well-known/mercure"
-
 CONNECT_TIMEOUT = 10.0
 """Seconds until a hub that does not answer counts as gone."""
 SILENCE = 120.0
@@ -195,7 +193,7 @@ def _told(response: HTTPResponse) -> str | None:
 def _connection(url: str, timeout: float) -> HTTPConnection:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or not re.fullmatch(r"[!-~]+", url):
-        raise ValueError(f"{url!r} is not the URL of a hub, such as {DEFAULT_URL}")
+        raise ValueError(f"{url!r} is not the URL of a hub, such as http://127.0.0.1:3000/.well-known/mercure")
     kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
     return kind(parts.hostname, parts.port, timeout=timeout)
 

@@ -68,3 +68,9 @@ url = click.option("--url", envvar="MERCURE_HUB_URL", default=DEFAULT_URL, show_
 bearer = click.option("--token", "bearer", envvar="MERCURE_TOKEN", metavar="JWT", help="Rather use the variable.")
 key = click.option("--key", metavar="K", help="Secret or private PEM to sign with.  [MERCURE_…_JWT_KEY]")
 alg = click.option("--alg", type=click.Choice(ALGORITHMS), help="Its algorithm.  [MERCURE_…_JWT_ALG, HS256]")
+
+
+def http_url(address: tuple[str, int]) -> str:
+    """Where a hub on ``address`` answers on this machine."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address[0], address[0])  # noqa: S104 - compared, not bound
+    return f"http://{f'[{host}]' if ':' in host else host}:{address[1]}"

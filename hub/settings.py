@@ -57,10 +57,13 @@ class Settings:
     cookie_name: str = "__Secure-mercure_access_token"
     max_request_body_size: int = 4 * 1024 * 1024
 
-    def __repr__(self) -> str:
+    def shown(self) -> dict[str, object]:
+        """What may be shown: no key, no password."""
         shown = {each.name: getattr(self, each.name) for each in fields(self) if each.repr}
-        shown["transport_url"] = redact(self.transport_url)
-        return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+        return {**shown, "transport_url": redact(self.transport_url)}
+
+    def __repr__(self) -> str:
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.shown().items())})"
 
 
 READERS: Mapping[str, values.Reader] = {

@@ -1,0 +1,58 @@
+# make serve: a hub to try, on 127.0.0.1:3000. ARGS="--listen :3001" reaches the hub.
+# make test:  the linters, the type checker and every test. ARGS="-k name" reaches pytest.
+# make pins:  resolve the requirement files anew, with hashes, for Python 3.11.
+
+.DEFAULT_GOAL := serve
+.PHONY: serve test pins clean
+
+ARGS ?=
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PROJECT := $(INSTALL) --no-deps --no-build-isolation --editable .
+
+serve: .venv/.installed
+	@exec $(BIN)/mercure-hub serve --dev $(ARGS)
+
+test: .venv/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest $(ARGS)
+
+.venv/.installed: requirements.txt requirements-build.txt pyproject.toml | $(BIN)/python
+	$(INSTALL) --require-hashes -r requirements.txt -r requirements-build.txt
+	$(PROJECT)
+	@touch $@
+
+.venv/.installed-dev: requirements-dev.txt pyproject.toml | $(BIN)/python
+	$(INSTALL) --require-hashes -r requirements-dev.txt
+	$(PROJECT)
+	@touch $@ .venv/.installed
+
+# The first interpreter that is new enough and can make an environment: Debian packs ensurepip apart.
+$(BIN)/python:
+	@for python in python3.13 python3.12 python3.11 python3; do \
+	  "$$python" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+	  "$$python" -m venv .venv && exit 0; \
+	  rm -rf .venv; \
+	done; \
+	echo 'No Python of 3.11 or newer can make an environment here: apt-get install python3-venv' >&2; exit 1
+
+# The index and the folders of this machine stay out of the files: no option is emitted, the header names make alone.
+COMPILE := env -u PIP_FIND_LINKS CUSTOM_COMPILE_COMMAND="make pins" .venv/pins/bin/pip-compile --quiet \
+  --generate-hashes --strip-extras --allow-unsafe --upgrade --no-emit-options --no-emit-index-url \
+  --no-emit-find-links --no-emit-trusted-host
+LISTED := python3.11 -c 'import sys, tomllib; table = tomllib.load(open("pyproject.toml", "rb")); \
+  print(*table[sys.argv[1]][sys.argv[2]], sep="\n")'
+
+pins:
+	python3.11 -m venv .venv/pins
+	.venv/pins/bin/pip install --quiet --upgrade pip pip-tools
+	$(COMPILE) --extra lmdb --output-file requirements.txt pyproject.toml
+	$(LISTED) build-system requires | $(COMPILE) -c requirements.txt --output-file requirements-build.txt -
+	$(LISTED) dependency-groups dev \
+	  | $(COMPILE) --extra lmdb -c requirements.txt -c requirements-build.txt --output-file requirements-dev.txt pyproject.toml -
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
