@@ -34,6 +34,9 @@ from transports.worker import Record
 ROOM_TRIES = 3
 LARGEST = 0.4
 """The share of the map beyond which an update is refused outright: no trimming would make room for it."""
+HEADROOM = 1.25
+"""How much larger than its file the map of a store is that has outgrown ``map_size``: trimming it takes room first."""
+
 _NO_ROOM = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 
 Locked = Callable[[bool], AbstractContextManager[None]]
@@ -89,6 +92,8 @@ class Store:
                 mode=0o600,
             )
             undo.callback(env.close)
+            if (size := env.info()["map_size"]) > self._options.map_size:
+                env.set_mapsize(int(size * HEADROOM))
             self._tables = tables_of(env)
             self._file = identity(self._directory)
             undo.pop_all()
@@ -117,7 +122,7 @@ class Store:
 
     def _append_at_the_limit(self, record: Record, error: Exception) -> Receipt | TransportError:
         for attempt in range(1, ROOM_TRIES + 1):
-            if not isinstance(error, lmdb.MapFullError) or len(record.text) > LARGEST * self._map_size():
+            if not isinstance(error, lmdb.MapFullError) or len(record.text) > LARGEST * self._options.map_size:
                 break
             try:
                 self._make_room(2 * attempt * len(record.text))
@@ -163,7 +168,7 @@ class Store:
     def _trim(self, txn: lmdb.Transaction[bytes], limit: int, room: int = 0) -> int:
         ttl = self._options.ttl
         before = None if ttl is None else (time.time() - ttl) * 1000
-        left = FILL * self._map_size() - room
+        left = FILL * self._options.map_size - room
         return trim(txn, self._tables, limit, size=self._options.size, before=before, room=left)
 
     def _make_room(self, room: int) -> None:
@@ -242,9 +247,6 @@ class Store:
             return self._env or self._open()
         except BadStore as error:
             raise TransportUnavailable(f"{self._directory}: {error}") from error
-
-    def _map_size(self) -> int:
-        return self._environment().info()["map_size"]
 
     def _entry(self, at: bytes, row: bytes) -> Entry:
         position = int.from_bytes(at)

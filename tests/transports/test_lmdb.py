@@ -1,0 +1,339 @@
+"""What the LMDB log promises beyond the contract: one fsync for many, room, and a store that survives anything."""
+
+import asyncio
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import lmdb
+import pytest
+
+from tests.transports.contract import an_update, collect, fill, ids
+from tests.transports.peer_process import Peer
+from transports import Entry, InvalidTransport, Receipt, TransportFull, TransportUnavailable, Update
+from transports.lmdb import LMDBTransport
+from transports.lmdb_store import Options, Store
+from transports.worker import Record
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"lmdb://{tmp_path}/hub"
+
+
+@pytest.fixture
+async def peers() -> AsyncIterator[list[Peer]]:
+    """Processes that are ended with the test."""
+    started: list[Peer] = []
+    yield started
+    for peer in started:
+        await peer.kill()
+
+
+@pytest.fixture
+async def transport(url: str) -> AsyncIterator[LMDBTransport]:
+    transport = LMDBTransport(url)
+    await transport.open()
+    yield transport
+    await transport.close()
+
+
+def data_file(url: str) -> Path:
+    return Path(url.removeprefix("lmdb://"), "data.mdb")
+
+
+async def commits(transport: LMDBTransport) -> int:
+    return await transport._call(lambda store: store.commits)
+
+
+async def everything(transport: LMDBTransport) -> list[Entry]:
+    entries: list[Entry] = []
+    while page := await transport.read(entries[-1].position if entries else 0, 1000):
+        entries += page
+    return entries
+
+
+async def refusal(url: str) -> str:
+    with pytest.raises(InvalidTransport) as caught:
+        await LMDBTransport(url).open()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def opened(directory: Path, **options: object) -> Store:
+    directory.mkdir(exist_ok=True)
+    store = Store(directory, Options(**options))  # type: ignore[arg-type]
+    store.open()
+    return store
+
+
+def put(store: Store, *updates: Update) -> list[object]:
+    return list(store.append([Record(update, update.to_json()) for update in updates]))
+
+
+def rows(store: Store) -> dict[str, int]:
+    """How many rows each table really has, counted one by one."""
+    with store._transaction(write=False) as txn:
+        return {name: sum(1 for _ in txn.cursor(db)) for name, db in store._tables._asdict().items()}
+
+
+async def test_group_commit(transport: LMDBTransport) -> None:
+    """Appends that wait together share a commit; 1,024 of them take no more than a dozen."""
+    before = await commits(transport)
+    await asyncio.gather(*(transport.append(an_update(n)) for n in range(1024)))
+    assert await commits(transport) - before <= 12
+
+
+async def test_one_by_one(transport: LMDBTransport) -> None:
+    """An append that waits alone is committed alone, and nothing but appends commits."""
+    before = await commits(transport)
+    await fill(transport, range(5))
+    await transport.read(0, 10)
+    assert await commits(transport) - before == 5
+
+
+async def test_reads_come_in_between(transport: LMDBTransport) -> None:
+    """A read does not wait until all the appends before it are done."""
+    go = threading.Event()
+    pause = asyncio.create_task(transport._call(lambda store: go.wait()))
+    appends = [asyncio.create_task(transport.append(an_update(n))) for n in range(3000)]
+    read = asyncio.create_task(transport.last())
+    await asyncio.sleep(0)
+    go.set()
+    assert (await read)[0] <= 512
+    await asyncio.gather(pause, *appends)
+
+
+async def test_a_page_is_bounded(transport: LMDBTransport) -> None:
+    """A page of large entries ends early, and the next one goes on."""
+    await asyncio.gather(*(transport.append(an_update(n, data="x" * MIB)) for n in range(10)))
+    page = await transport.read(0, 1000)
+    assert 0 < len(page) < 10
+    assert len(await collect(transport, 0, 10)) == 10
+
+
+async def test_relative_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """lmdb://name is a directory in the working directory, for its owner only; %20 is a space."""
+    monkeypatch.chdir(tmp_path)
+    transport = LMDBTransport("lmdb://the%20hub")
+    await transport.open()
+    await transport.close()
+    assert {file.name for file in (tmp_path / "the hub").iterdir()} == {"data.mdb", "lock"}
+    assert (tmp_path / "the hub").stat().st_mode & 0o77 == 0
+
+
+def test_trimming_by_size(tmp_path: Path) -> None:
+    """Every row of a trimmed update goes: ids that were used again, keys, and nothing else."""
+    with closing(opened(tmp_path, size=10)) as store:
+        for n in range(50):
+            put(store, an_update(n % 7, idempotency_key=f"k{n}" if n % 2 else None))
+        left = store.read(0, 100)
+        keys = sum(1 for entry in left if entry.update.idempotency_key)
+        assert [entry.position for entry in left] == list(range(41, 51))
+        assert rows(store) == {"updates": 10, "ids": 10, "keys": keys, "meta": 1}
+
+
+def test_trimming_by_age(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An update older than ``ttl`` goes with the next append or check; the newest stays however old it is."""
+    now = [1000.0]
+    monkeypatch.setattr("transports.lmdb_store.time.time", lambda: now[0])
+    with closing(opened(tmp_path, ttl=60)) as store:
+        put(store, an_update(1), an_update(2))
+        now[0] += 59
+        put(store, an_update(3))
+        assert len(store.read(0, 10)) == 3
+        now[0] += 2
+        store.check()
+        assert ids(store.read(0, 10)) == ["urn:uuid:3"]
+        now[0] += 1000
+        store.check()
+        assert rows(store) == {"updates": 1, "ids": 1, "keys": 0, "meta": 2}
+
+
+def test_trimming_is_bounded(tmp_path: Path) -> None:
+    """A smaller ``size`` takes effect over several commits, so that none of them takes long."""
+    with closing(opened(tmp_path)) as store:
+        put(store, *(an_update(n) for n in range(500)))
+    with closing(opened(tmp_path, size=1)) as store:
+        put(store, an_update("new"))
+        assert rows(store)["updates"] == 501 - 66
+        while rows(store)["updates"] > 1:
+            put(store, an_update("new"))
+
+
+@pytest.mark.parametrize("length", [100, 3000, 50_000])
+def test_a_map_that_fills(tmp_path: Path, length: int) -> None:
+    """Without ``size``, what does not fit into the map pushes the oldest out, for ever; each append succeeds."""
+    with closing(opened(tmp_path, map_size=MIB, sync=False)) as store:
+        for n in range(0, 2 * MIB // length, 16):
+            updates = [an_update(m, data="x" * length, idempotency_key=f"k{m}") for m in range(n, n + 16)]
+            assert all(isinstance(result, Receipt) for result in put(store, *updates))
+        left = store.read(0, 1 << 20)
+        assert left[-1].position == store.last()[0]
+        assert len(left) < store.last()[0]
+        count = rows(store)
+        assert count["updates"] == count["ids"] == count["keys"]
+        assert os.path.getsize(tmp_path / "data.mdb") <= MIB
+
+
+def test_too_large_for_the_map(tmp_path: Path) -> None:
+    """An update that the map can never hold fails alone: not the ones beside it, and not history."""
+    with closing(opened(tmp_path, map_size=MIB)) as store:
+        put(store, *(an_update(n) for n in range(20)))
+        huge = an_update("huge", data="x" * 2 * MIB)
+        first, second, third = put(store, an_update("before"), huge, an_update("after"))
+        assert isinstance(first, Receipt)
+        assert isinstance(second, TransportFull)
+        assert "x" * 10 not in str(second)
+        assert isinstance(third, Receipt)
+        assert len(store.read(0, 100)) == 22
+        store.check()
+
+
+def test_a_mixture_of_sizes(tmp_path: Path) -> None:
+    """In a full map small and large updates follow each other; what can be held is."""
+    with closing(opened(tmp_path, map_size=2 * MIB, sync=False)) as store:
+        for n in range(300):
+            results = put(store, an_update(n, data="x" * (200 if n % 5 else 200_000)))
+            assert isinstance(results[0], Receipt), results
+            assert store.last()[0] == n + 1
+
+
+def test_a_smaller_map_than_the_store(tmp_path: Path) -> None:
+    """A store larger than ``map_size`` opens, with all that is in it, and takes appends."""
+    with closing(opened(tmp_path, map_size=16 * MIB)) as store:
+        put(store, *(an_update(n, data="x" * 10_000) for n in range(500)))
+    with closing(opened(tmp_path, map_size=MIB)) as store:
+        assert store.last() == (500, "urn:uuid:499")
+        assert isinstance(put(store, an_update("new"))[0], Receipt)
+        assert store.last() == (501, "urn:uuid:new")
+
+
+async def test_a_map_that_another_process_grew(url: str, peers: list[Peer]) -> None:
+    """A process whose map is too small for what another one wrote adopts the larger size."""
+    transport = LMDBTransport(f"{url}?lock=shared&map_size=1MiB")
+    await transport.open()
+    peers.append(await Peer.start(f"{url}?lock=shared&map_size=32MiB"))
+    await peers[0].ask("append", names=[str(n) for n in range(400)], data="x" * 10_000)
+    assert len(await collect(transport, 0, 400)) == 400
+    assert (await transport.append(an_update("new"))).position == 401
+    await transport.close()
+
+
+async def test_a_full_disk(url: str, peers: list[Peer]) -> None:
+    """Without room on the disk an append fails and says so, reads go on; with room again so do appends."""
+    peer = await Peer.start(url)
+    peers.append(peer)
+    await peer.ask("append", names=["before"])
+    await peer.ask("limit_files", size=data_file(url).stat().st_size + 50_000)
+    outcomes = await peer.ask("fail", names=["a", "b", "c"], data="x" * 200_000)
+    assert set(outcomes) <= {"TransportFull", "TransportUnavailable"}
+    assert await peer.ask("tail", after=0, count=1) == [[1, "urn:uuid:before"]]
+    assert (await peer.ask("fail", names=["small"], data=""))[0] in ("urn:uuid:small", "TransportFull")
+    await peer.ask("limit_files", size=-1)
+    assert await peer.ask("fail", names=["after"], data="x" * 200_000) == ["urn:uuid:after"]
+    assert await peer.end() == 0
+    with closing(opened(data_file(url).parent)) as store:
+        assert store.last()[1] == "urn:uuid:after"
+
+
+@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("query", ["", "?size=50"], ids=["", "trimming"])
+async def test_kill_9(url: str, query: str, number: int, peers: list[Peer]) -> None:
+    """kill -9 in the middle of appends loses nothing that was acknowledged; the next start needs no repair."""
+    peers.append(await Peer.start(url + query))
+    await peers[0].send("endless", data="x" * 1000)
+    told = [Receipt(*receipt) for _ in range(20 + number * 7) for receipt in await peers[0].answer()]
+    await peers[0].kill()
+    transport = LMDBTransport(url)
+    await transport.open()
+    last, _ = await transport.last()
+    left = {entry.position: entry.update.id for entry in await everything(transport)}
+    assert list(left) == list(range(min(left), last + 1))
+    assert all(left[receipt.position] == receipt.id for receipt in told if receipt.position >= min(left))
+    assert last >= told[-1].position
+    for position, event_id in left.items():
+        assert await transport.position_of(event_id) == position
+    await transport.append(an_update("new"))
+    await transport.check()
+    await transport.close()
+
+
+async def test_a_damaged_entry(transport: LMDBTransport) -> None:
+    """An entry that can't be read is named by its position, and appends go on."""
+    await fill(transport, range(2))
+
+    def damage(store: Store) -> None:
+        with store._transaction(write=True) as txn:
+            txn.put((1).to_bytes(8), b"12345678{", db=store._tables.updates)
+
+    await transport._call(damage)
+    with pytest.raises(TransportUnavailable, match="entry 1 is damaged"):
+        await transport.read(0, 10)
+    assert (await transport.append(an_update(3))).position == 3
+
+
+async def test_a_file_that_was_replaced(transport: LMDBTransport, url: str) -> None:
+    """A check notices that the file was removed: what is appended would be lost."""
+    os.unlink(data_file(url))
+    with pytest.raises(TransportUnavailable, match="was removed or replaced"):
+        await transport.check()
+
+
+async def test_another_format(tmp_path: Path, url: str) -> None:
+    """A store of another version of the hub is refused as such, and left alone."""
+    with closing(opened(tmp_path / "hub")) as store, store._transaction(write=True) as txn:
+        txn.put(b"format", b"99", db=store._tables.meta)
+    assert "written by another version of the hub (format b'99'" in await refusal(url)
+
+
+async def test_another_program(tmp_path: Path, url: str) -> None:
+    """An LMDB file of another program is refused, and left alone."""
+    with lmdb.open(str(tmp_path / "hub"), lock=False) as env, env.begin(write=True) as txn:
+        txn.put(b"theirs", b"1")
+    assert "belongs to another program" in await refusal(url)
+    with lmdb.open(str(tmp_path / "hub"), lock=False) as env, env.begin() as txn:
+        assert list(txn.cursor()) == [(b"theirs", b"1")]
+
+
+@pytest.mark.parametrize("content", [b"x", b"garbage " * 4096, bytes(8192)], ids=["short", "garbage", "zeros"])
+async def test_not_lmdb(tmp_path: Path, url: str, content: bytes) -> None:
+    """A data.mdb that is none is refused by name, and is still there."""
+    (tmp_path / "hub").mkdir()
+    (tmp_path / "hub" / "data.mdb").write_bytes(content)
+    assert "data.mdb is not an LMDB file; move it away" in await refusal(url)
+    assert (tmp_path / "hub" / "data.mdb").read_bytes() == content
+
+
+async def test_bad_directories(tmp_path: Path) -> None:
+    """A directory that can't be used is named, with the way out; after it nothing is held."""
+    (tmp_path / "file").write_text("")
+    assert f"{tmp_path}/missing does not exist; create it" in await refusal(f"lmdb://{tmp_path}/missing/hub")
+    assert f"{tmp_path}/file is not a directory" in await refusal(f"lmdb://{tmp_path}/file")
+    assert f"{tmp_path}/file/hub is not a directory" in await refusal(f"lmdb://{tmp_path}/file/hub")
+    assert "File name too long" in await refusal(f"lmdb://{tmp_path}/{'x' * 300}")
+
+
+@pytest.fixture
+def for_all() -> Iterator[Path]:
+    """A directory that another user can reach."""
+    directory = Path(tempfile.mkdtemp())
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.mark.parametrize("query", ["", "?lock=shared"])
+async def test_not_permitted(for_all: Path, query: str, peers: list[Peer]) -> None:
+    """A directory that the process may not write is refused with its uid."""
+    (for_all / "hub").mkdir(mode=0o500)
+    uid = 65534 if os.getuid() == 0 else None
+    peers.append(await Peer.start(f"lmdb://{for_all}/hub{query}", ready=False, uid=uid))
+    said = await peers[0].answer()
+    assert f"{for_all}/hub can't be used by uid {uid or os.getuid()} (Permission denied)" in said
