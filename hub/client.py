@@ -5,6 +5,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from urllib.parse import urlencode, urlsplit
 
@@ -75,21 +76,14 @@ def publish(
     headers = {**_bearer(token), "Content-Type": _FORM}
     if idempotency_key is not None:
         headers["Idempotency-Key"] = idempotency_key
-    connection = _connection(url, timeout)
-    try:
-        response = _ask(connection, "POST", url, headers, urlencode([*form, ("data", data)]))
+    with _answer("POST", url, headers, timeout, urlencode([*form, ("data", data)])) as response:
         return _content(response).strip()
-    finally:
-        connection.close()
 
 
 def fetch(url: str, timeout: float = CONNECT_TIMEOUT) -> str:
     """The text at ``url``. Raises `Refused`, `Unreachable` (a 5xx too), ValueError: not a URL."""
-    connection = _connection(url, timeout)
-    try:
-        return _content(_ask(connection, "GET", url, {}))
-    finally:
-        connection.close()
+    with _answer("GET", url, {}, timeout) as response:
+        return _content(response)
 
 
 def subscribe(
@@ -156,15 +150,11 @@ def _stream(url: str, token: str | None, cursor: Cursor) -> Iterator[Event]:
     headers: dict[str, str] = {**_bearer(token), "Accept": "text/event-stream", "Cache-Control": "no-store"}
     if cursor.last_event_id is not None:
         headers["Last-Event-ID"] = cursor.last_event_id
-    connection = _connection(url, SILENCE)
-    try:
-        response = _ask(connection, "GET", url, headers)
+    with _answer("GET", url, headers, SILENCE) as response:
         if response.headers.get_content_type() != "text/event-stream":
             raise Refused(response.status, f"{url.partition('?')[0]} does not answer with a stream of events")
         cursor.starts_at(_told(response))
         yield from _events(response, cursor)
-    finally:
-        connection.close()
 
 
 def _events(response: HTTPResponse, cursor: Cursor) -> Iterator[Event]:
@@ -198,23 +188,30 @@ def _connection(url: str, timeout: float) -> HTTPConnection:
     return kind(parts.hostname, parts.port, timeout=timeout)
 
 
-def _ask(
-    connection: HTTPConnection, method: str, url: str, headers: Mapping[str, str], body: str | None = None
-) -> HTTPResponse:
+@contextmanager
+def _answer(
+    method: str, url: str, headers: Mapping[str, str], timeout: float, body: str | None = None
+) -> Iterator[HTTPResponse]:
     """The answer, if it is a 2xx. Raises `Refused`, or `Unreachable` for a 5xx and no answer at all."""
+    with closing(_connection(url, timeout)) as connection, _ask(connection, method, url, headers, body) as response:
+        if response.status >= 300:
+            detail = f"{response.status}: {_detail(response)}"
+            if response.status >= 500:
+                raise Unreachable(detail, _seconds(response.headers.get("Retry-After", "")))
+            raise Refused(response.status, detail)
+        yield response
+
+
+def _ask(
+    connection: HTTPConnection, method: str, url: str, headers: Mapping[str, str], body: str | None
+) -> HTTPResponse:
     parts = urlsplit(url)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
         connection.request(method, target, body, {name: value.encode() for name, value in headers.items()})
-        response = connection.getresponse()
+        return connection.getresponse()
     except (OSError, HTTPException) as error:
         raise Unreachable(f"{parts.scheme}://{parts.netloc} does not answer ({_reason(error)})") from error
-    if 200 <= response.status < 300:
-        return response
-    detail = f"{response.status}: {_detail(response)}"
-    if response.status >= 500:
-        raise Unreachable(detail, _seconds(response.headers.get("Retry-After", "")))
-    raise Refused(response.status, detail)
 
 
 def _bearer(token: str | None) -> dict[str, str]:
