@@ -6,90 +6,164 @@ to match. So patterns are priced from their text, before anything is compiled.
 """
 
 import re
+from collections import OrderedDict
+from collections.abc import Iterator
 from functools import lru_cache
 
-_PLAIN = 300  # the unit is about a microsecond of compiling on a slow core; 300 is also about 75 KiB of memory
-_PART = 60  # a wildcard, a name, a character of a regular expression: little to compile, but each is a state to simulate
-_CLASS = 1500  # \w, \p{L}, \x{..} (a range that case folding must walk through); doubled in a repeated group
-_SMALL_CLASS = 250  # \d, \s and their negations
+from urlpattern import URLPattern
 
+_PLAIN = 300  # the unit is about a microsecond of compiling; 300 are also about 75 KiB of memory
+_STATE = 60  # a wildcard, a name, a character of a regular expression: quick to compile, but each is there to simulate
+_SMALL_CLASS = 250  # \d, \s and their negations
+_CLASS = 2000  # \w, \p{L} and their like: twice their time, because a repeated group is compiled twice
+_FOLDED_CLASS = 20_000  # the same after (?i): folding walks through every character of it
+_NEVER = 10**9
+_INCOMPLETE = "every ( and [ in a group's regular expression must be closed in that group"
+
+_TEXT = re.compile(r"\\.|[()]|[^\\()]+", re.DOTALL)
 _TOKEN = re.compile(
-    r"\\[pPxuU]\s*(?:\{[^}]*\}|.)"  # an escape with its argument
-    r"|\\."
+    r"\\[pPxuU](?:\{[^}]*\}|.)|\\."
     r"|\(\?[a-zA-Z-]*:?"
-    r"|\{\s*(\d+)\s*(,?)\s*(\d*)\s*\}"  # a counted repetition
+    r"|\[\^?\]?"  # a class may start with a literal bracket
+    r"|\{\s*(?P<least>\d*)\s*(?P<comma>,?)\s*(?P<most>\d*)\s*\}"
     r"|.",
     re.DOTALL,
 )
 
 
-class _Expression:
-    """One regular expression of a pattern while it is read: the price of each open group, innermost last."""
+@lru_cache(4096)
+def cost(pattern: str) -> int:
+    """An upper estimate of the microseconds that compiling ``pattern`` takes; its memory and its matching follow it.
+
+    Raises ValueError for a group that is no regular expression in itself: the engine reads all groups as one, and
+    what one leaves open would change what a repetition in another repeats.
+    """
+    parts = _STATE * sum(pattern.count(mark) for mark in "*:{")
+    return _PLAIN + len(pattern) + parts + sum(map(_expression_cost, _expressions(pattern)))
+
+
+def _expressions(pattern: str) -> Iterator[str]:
+    """The texts of the regular expression groups; as in the standard's tokenizer, brackets do not hide parentheses."""
+    depth, start = 0, 0
+    for token in _TEXT.finditer(pattern):
+        if token[0] == "(":
+            start = start if depth else token.end()
+            depth += 1
+        elif token[0] == ")" and depth:
+            depth -= 1
+            if not depth:
+                yield pattern[start : token.start()]
+    if depth:
+        yield pattern[start:]
+
+
+def _expression_cost(expression: str) -> int:
+    reader = _Reader()
+    for token in _TOKEN.finditer(expression):
+        if token["least"] is not None and not reader.in_class:
+            reader.repeat(int(token["most"] or token["least"] or 1) + bool(token["comma"] and not token["most"]))
+        else:
+            reader.read(token[0])
+    if len(reader.sums) > 1:
+        raise ValueError(_INCOMPLETE)
+    return _STATE + reader.sums[0]
+
+
+class _Reader:
+    """Adds up one regular expression: the sum of every open group and class, innermost last."""
 
     def __init__(self) -> None:
         self.sums = [0]
-        self.brackets = [False]  # which of them are character classes
-        self.last = 0  # what a repetition would repeat; already part of the sum
+        self.classes = [False]  # which of them are character classes
+        self.last = 0  # what a repetition repeats; already part of the sum
+        self.large = _CLASS
 
-    def read(self, token: str) -> None:
-        if self.brackets[-1]:
-            self._read_in_class(token)
-        elif token.startswith(("(", "[")):
-            self._open(token == "[")
-        elif token == ")":
-            self._close()
-        elif token not in (" ", "*", "+", "?"):  # a space may be nothing: (?x)
-            self._add(_price(token))
+    @property
+    def in_class(self) -> bool:
+        return self.classes[-1]
 
-    def repeat(self, least: int, comma: str, most: str) -> None:
-        if not self.brackets[-1]:
-            times = int(most) if most else least + bool(comma)
-            self.sums[-1] += self.last * (max(times, 1) - 1)
-            self.last *= max(times, 1)
-
-    def total(self) -> int:
-        return sum(self.sums)
-
-    def _read_in_class(self, token: str) -> None:
-        if token == "[":
+    def read(self, piece: str) -> None:
+        if piece[0] == "[":
             self._open(True)
-            self._add(_CLASS)  # a negated class in a class, or a negated [:name:]
-        elif token == "]":
+            self._add(self.large if self.classes[-2] else 0)  # a class in a class may be negated, and so become large
+        elif piece[0] == "(" and not self.in_class:
+            self._open(False)
+            self._add(_NEVER if "x" in piece else 0)  # (?x): blanks mean nothing, and this reader would be misled
+            self.large = _FOLDED_CLASS if "i" in piece else self.large
+        elif piece == ("]" if self.in_class else ")"):
             self._close()
-        else:
-            self._add(_price(token) if token.startswith("\\") else 2)
+        elif self.in_class or piece not in "*+?":
+            self._add(self._price(piece))
 
-    def _open(self, bracket: bool) -> None:
+    def repeat(self, times: int) -> None:
+        self.sums[-1] += self.last * max(times - 1, 0)
+        self.last *= max(times, 1)
+
+    def _open(self, is_class: bool) -> None:
         self.sums.append(0)
-        self.brackets.append(bracket)
+        self.classes.append(is_class)
 
     def _close(self) -> None:
-        if len(self.sums) > 1:
-            self.brackets.pop()
-            self._add(self.sums.pop() + _PART)
+        if len(self.sums) == 1:
+            raise ValueError(_INCOMPLETE)
+        self.classes.pop()
+        self._add(self.sums.pop() + _STATE)
 
     def _add(self, price: int) -> None:
         self.sums[-1] += price
         self.last = price
 
+    def _price(self, piece: str) -> int:
+        if piece[0] == "\\" and piece[1] in "wWpPxuU":
+            return self.large
+        if piece[0] == "\\" and piece[1] in "dDsS":
+            return _SMALL_CLASS
+        return 2 if self.in_class else _STATE
 
-def _price(token: str) -> int:
-    if token[0] == "\\" and token[1] in "wWpPxuU":
-        return _CLASS
-    return _SMALL_CLASS if token[0] == "\\" and token[1:] in "dDsS" else _PART
+
+_HOST = r"https?://(?:[a-z0-9-]+\.)*[a-z][a-z0-9-]*"  # in canonical form: lower case, no port, no address
+_PLAIN_PATTERN = re.compile(rf"({_HOST}(?:/[A-Za-z0-9_~-]+(?=/|$))*)(?:/[^.%\\{{}}]*)?")
+_PLAIN_TOPIC = re.compile(rf"{_HOST}(?:/(?!\.)[A-Za-z0-9_.~-]*)*(?:[?#].*)?")
 
 
-@lru_cache(4096)
-def cost(pattern: str) -> int:
-    """An upper estimate of the microseconds that compiling ``pattern`` takes; proportional to its memory."""
-    total, depth, expression = _PLAIN, 0, _Expression()
-    for found in _TOKEN.finditer(pattern):
-        token = found.group()
-        if not depth:
-            total += _PART if token[0] in "({*:" else 1
-            depth = int(token[0] == "(")
-            expression = _Expression()
-            continue
-        depth += token.startswith("(") - (token == ")")
-        ...
-    return total + expression.total()
+def may_match(pattern: str, topic: str) -> bool:
+    """Whether it is worth asking the engine.
+
+    False only if it would say no: both texts are plain enough to stand as they are after canonicalization, and the
+    topic does not start with the pattern's fixed beginning. Hubs see one pattern a user; this keeps all but that
+    user's from being compiled and tried.
+    """
+    beginning = _beginning(pattern)
+    return beginning is None or topic.startswith(beginning) or not _is_plain(topic)
+
+
+@lru_cache(16384)
+def _beginning(pattern: str) -> str | None:
+    found = _PLAIN_PATTERN.fullmatch(pattern)
+    return found[1] if found else None
+
+
+@lru_cache(64)
+def _is_plain(topic: str) -> bool:
+    return _PLAIN_TOPIC.fullmatch(topic) is not None
+
+
+class Compiled:
+    """Compiled patterns, the least recently used forgotten once all of them together cost more than ``limit``."""
+
+    def __init__(self, base: str, limit: int) -> None:
+        self._base = base
+        self._room = limit
+        self._kept: OrderedDict[str, URLPattern] = OrderedDict()
+
+    def get(self, pattern: str) -> URLPattern:
+        """Raises ValueError for what is no URL Pattern."""
+        kept = self._kept.get(pattern)
+        if kept is None:
+            kept = self._kept[pattern] = URLPattern(pattern, self._base)
+            self._room -= cost(pattern)
+            while self._room < 0:
+                self._room += cost(self._kept.popitem(last=False)[0])
+        else:
+            self._kept.move_to_end(pattern)
+        return kept
