@@ -3,7 +3,6 @@
 What only one command needs is imported there: a container's health check starts often.
 """
 
-import asyncio
 import json
 import os
 import sys
@@ -250,6 +249,8 @@ def health(ready: bool, listen: str | None, dev: bool) -> None:
 @options.settings_flags
 def check(dev: bool, **flags: object) -> None:
     """Say what serve would make of the same flags and variables; exit code 0, or 2 and 1 as serve would fail."""
+    import asyncio
+
     settings = _load(flags, dev)
     for name, value in settings.shown().items():
         click.echo(f"{name}: {value}")
@@ -287,3 +288,7 @@ async def _check_store(settings: Settings) -> int:
 def _found(sentence: str, code: int = 0) -> int:
     click.echo(sentence if code == 0 else f"FAILS {sentence}")
     return code
+
+
+if __name__ == "__main__":
+    main()
