@@ -147,11 +147,9 @@ def _signing_key(roles: Iterable[str], key: str | None, alg: str | None, dev: bo
 
 @contextmanager
 def _minting() -> Iterator[None]:
-    from hub.keys import InvalidKey
-
     try:
         yield
-    except (InvalidKey, ValueError) as error:
+    except ValueError as error:  # a setting, a key or a selector
         raise Failure(error, 2) from None
 
 
@@ -262,11 +260,12 @@ def _check_key(settings: Settings, role: str) -> int:
     from hub.keys import InvalidKey, VerificationKey
 
     algorithm = getattr(settings, f"{role}_jwt_alg")
+    name = f"MERCURE_{role.upper()}_JWT_KEY"
     try:
-        VerificationKey.load(getattr(settings, f"{role}_jwt_key"), algorithm, name=f"MERCURE_{role.upper()}_JWT_KEY")
+        key = VerificationKey.load(getattr(settings, f"{role}_jwt_key"), algorithm, name=name)
     except InvalidKey as error:
         return _found(f"{role}'s key: {error}", 2)
-    return _found(f"{role}'s key: {algorithm}, ok")
+    return _found(f"{role}'s key: {algorithm}, {'ok, but so short that it can be guessed' if key.weak else 'ok'}")
 
 
 async def _check_store(settings: Settings) -> int:

@@ -372,6 +372,13 @@ def test_check_says_what_it_found() -> None:
     assert DEV_KEY not in result.stdout
 
 
+def test_check_tells_of_a_weak_key() -> None:
+    """A secret shorter than its algorithm asks for is served, as in many 0.x deployments, and told here."""
+    result = run("check", "--dev", "--transport-url", "memory://", "--publisher-jwt-key", "short")
+    assert result.exit_code == 0
+    assert "publisher's key: HS256, ok, but so short that it can be guessed\n" in result.stdout
+
+
 def test_check_opens_the_store(tmp_path: Path) -> None:
     """A store that serve could open is told with its newest event; it is really opened."""
     result = run("check", "--dev", "--transport-url", f"lmdb://{tmp_path}/hub")
