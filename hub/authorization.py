@@ -1,0 +1,296 @@
+"""Who may publish and who may receive what: a request's token, judged by its own generation's rules, as grants."""
+
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+from urllib.parse import urlsplit
+
+from starlette.requests import HTTPConnection
+
+from hub.errors import InsufficientScope, InvalidToken, InvalidTokenRequest, Problem, Unauthorized
+from hub.keys import InvalidSignature, Token, VerificationKey
+from hub.matchers import InvalidMatcher, Matcher, Matching
+
+Generation = Literal["1.0", "0.x"]
+
+MAX_TOKEN = 8_192  # characters
+MAX_DETAILS = 100  # Mercure authorization details in one token
+MAX_CACHED = 4_096  # verified tokens kept: about 2 KiB each, 20 KiB for the longest
+
+_DETAIL = "https://mercure.rocks/authorization-detail"
+_LEGACY_COOKIE = "mercureAuthorization"
+_LEGACY_CLAIMS = ("mercure", "https://mercure.rocks/")
+_CLOCK_SKEW = 5.0  # seconds of leeway for nbf alone: issuers set it to their own now; exp ends streams and has none
+_LATEST = 2**53  # seconds; what is later is no time but a mistake, or an attack on arithmetic
+_BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750 section 2.1
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+
+
+class Grants(NamedTuple):
+    """What a token allows. ``expires``, in Unix seconds, is when a stream opened with it must end."""
+
+    publish: tuple[Matcher, ...] = ()
+    subscribe: tuple[Matcher, ...] = ()
+    expires: float | None = None
+
+
+ANONYMOUS = Grants()
+
+
+class _Presented(NamedTuple):
+    token: str
+    place: Literal["header", "query", "cookie"]
+
+
+class _Verified(NamedTuple):
+    generation: Generation
+    grants: Grants
+
+
+class Authorizer:
+    """Turns a request into `Grants`.
+
+    A token with the type ``at+jwt`` is judged as a 1.0 access token (spec "Token Validation"), any other by its 0.x
+    claim: neither weakens the other. ``resource_identifier`` is the audience that 1.0 tokens must name; without one it
+    is derived from the request's host, and hubs that share a key then tell each other's tokens apart no better than
+    the host is checked before them.
+    """
+
+    def __init__(
+        self,
+        *,
+        matching: Matching,
+        publisher: VerificationKey,
+        subscriber: VerificationKey,
+        anonymous: bool,
+        trusted_issuers: Sequence[str] = (),
+        resource_identifier: str | None = None,
+        protocol: Literal["both", "1.0", "0.x"] = "both",
+        cookie_name: str = "__Secure-mercure_access_token",
+        publish_origins: Sequence[str] = (),
+    ) -> None:
+        self._matching = matching
+        self._publisher, self._subscriber = publisher, subscriber
+        self._anonymous = anonymous
+        self._issuers = frozenset(trusted_issuers)
+        self._resource_identifier = resource_identifier
+        self._generations = {"both": ("1.0", "0.x")}.get(protocol, (protocol,))
+        self._cookies = (cookie_name,) if protocol == "1.0" else (cookie_name, _LEGACY_COOKIE)
+        self._origins = frozenset(origin.lower() for origin in publish_origins)
+        self._verified: OrderedDict[tuple[str, str, str], _Verified] = OrderedDict()
+
+    def publisher(self, request: HTTPConnection) -> Grants:
+        """Raises `Unauthorized`, `InvalidToken`, `InvalidTokenRequest`, and 403 `Problem` for a foreign page."""
+        presented = self._presented(request)
+        if presented is None:
+            raise Unauthorized("publishing needs an access token: send it as Authorization: Bearer")
+        if presented.place == "cookie":
+            self._check_origin(request)
+        return self._grants("publisher", self._publisher, presented, request)
+
+    def subscriber(self, request: HTTPConnection) -> Grants:
+        """Raises `Unauthorized`, `InvalidToken`, `InvalidTokenRequest`. A bad token never counts as none."""
+        presented = self._presented(request)
+        if presented is None:
+            if self._anonymous:
+                return ANONYMOUS
+            raise Unauthorized("subscribing needs an access token: send it as Authorization: Bearer, or as a cookie")
+        return self._grants("subscriber", self._subscriber, presented, request)
+
+    def allow_publish(self, grants: Grants, topics: Sequence[str]) -> None:
+        """Raises `InsufficientScope` unless every topic is granted (spec "Publishers")."""
+        for number, topic in enumerate(topics, 1):
+            if not self._matching.any(grants.publish, (topic,)):
+                raise InsufficientScope(
+                    f"the access token does not grant publishing to topic {number} of {len(topics)}: it must grant all"
+                )
+
+    def _presented(self, request: HTTPConnection) -> _Presented | None:
+        """The header wins over the query, and the query over cookies, which browsers send unasked."""
+        headers = request.headers.getlist("authorization")
+        if headers:
+            return _Presented(_bearer(headers), "header")
+        if "authorization" in request.query_params:
+            return _Presented(self._from_query(request), "query")
+        cookies = request.cookies
+        return next((_Presented(cookies[name], "cookie") for name in self._cookies if cookies.get(name)), None)
+
+    def _from_query(self, request: HTTPConnection) -> str:
+        if "0.x" not in self._generations:
+            raise InvalidTokenRequest("an access token may not be in the URL: send it as Authorization: Bearer")
+        values = request.query_params.getlist("authorization")
+        if len(values) > 1 or not values[0]:
+            raise InvalidTokenRequest("the query must hold one token in authorization, and not an empty one")
+        return values[0]
+
+    def _check_origin(self, request: HTTPConnection) -> None:
+        """Against request forgery: a cookie is sent by any page that the browser has open (spec "Security")."""
+        if "*" in self._origins:
+            return
+        origin = request.headers.get("origin")
+        if origin is None:
+            origin = _origin_of(request.headers.get("referer", ""))
+        if origin.lower() in {_own_origin(request), *self._origins}:
+            return
+        raise Problem(
+            403,
+            "a cookie may publish only from the hub's own origin or one of its publish_origins, told by the header"
+            " Origin or Referer: send the token as Authorization: Bearer, or allow the origin",
+        )
+
+    def _grants(self, role: str, key: VerificationKey, presented: _Presented, request: HTTPConnection) -> Grants:
+        if len(presented.token) > MAX_TOKEN:
+            raise InvalidToken
+        audience = self._resource_identifier or f"{_own_origin(request)}/.well-known/mercure"
+        cached = (role, presented.token, audience)
+        verified = self._verified.get(cached)
+        if verified is None:
+            verified = self._verify(key, presented.token, audience)
+            self._keep(cached, verified)
+        _check_expiry(verified.grants.expires)
+        if presented.place == "query" and verified.generation == "1.0":
+            raise InvalidTokenRequest("a 1.0 access token may not be in the URL: send it as Authorization: Bearer")
+        self._verified.move_to_end(cached)
+        return verified.grants
+
+    def _keep(self, cached: tuple[str, str, str], verified: _Verified) -> None:
+        self._verified[cached] = verified
+        if len(self._verified) > MAX_CACHED:
+            self._verified.popitem(last=False)
+
+    def _verify(self, key: VerificationKey, text: str, audience: str) -> _Verified:
+        try:
+            token = key.verify(text)
+        except InvalidSignature:
+            raise InvalidToken from None
+        generation: Generation = "1.0" if _is_access_token(token) else "0.x"
+        if generation not in self._generations:
+            raise InvalidToken
+        _check_not_before(token.claims)
+        grants = self._grants_1_0(token.claims, audience) if generation == "1.0" else self._grants_0x(token.claims)
+        _check_expiry(grants.expires)
+        return _Verified(generation, grants)
+
+    def _grants_1_0(self, claims: Mapping[str, Any], audience: str) -> Grants:
+        """Spec "Token Validation" and "Authorization Details": one malformed detail spoils the token."""
+        issuer, audiences = claims.get("iss"), claims.get("aud")
+        if not isinstance(issuer, str) or issuer not in self._issuers:
+            raise InvalidToken
+        if audience not in (audiences if isinstance(audiences, list) else [audiences]):
+            raise InvalidToken
+        details = [_detail(each) for each in _list(claims.get("authorization_details", []))]
+        if len(details) > MAX_DETAILS:
+            raise InvalidToken
+        self._check(matcher for detail in details for matcher in detail.topics)
+        return Grants(_granted("publish", details), _granted("subscribe", details), _time(claims.get("exp")))
+
+    def _grants_0x(self, claims: Mapping[str, Any]) -> Grants:
+        """0.x: selectors in the claim ``mercure``, and ``exp`` where there is one."""
+        claim = next((claims[name] for name in _LEGACY_CLAIMS if name in claims), None)
+        if not isinstance(claim, dict):
+            raise InvalidToken
+        publish, subscribe = _selectors(claim.get("publish")), _selectors(claim.get("subscribe"))
+        self._check((*publish, *subscribe))
+        return Grants(publish, subscribe, _time(claims["exp"]) if "exp" in claims else None)
+
+    def _check(self, matchers: Iterable[Matcher]) -> None:
+        try:
+            self._matching.check(dict.fromkeys(matchers))
+        except InvalidMatcher:
+            raise InvalidToken from None
+
+
+class _Detail(NamedTuple):
+    actions: tuple[str, ...]
+    topics: tuple[Matcher, ...]
+
+
+def _detail(detail: object) -> _Detail:
+    """One authorization detail; of another type (RFC 9396), it grants nothing here."""
+    if not isinstance(detail, dict) or not isinstance(detail.get("type"), str):
+        raise InvalidToken
+    if detail["type"] != _DETAIL:
+        return _Detail((), ())
+    actions, topics = _list(detail.get("actions")), _list(detail.get("topics"))
+    if not actions or not topics or not isinstance(detail.get("payload", {}), dict):
+        raise InvalidToken
+    return _Detail(tuple(map(_text, actions)), tuple(map(_matcher, topics)))
+
+
+def _matcher(topic: object) -> Matcher:
+    """Spec "Topic Matcher List"."""
+    if not isinstance(topic, dict) or topic.get("match_type", "exact") not in ("exact", "urlpattern"):
+        raise InvalidToken
+    return Matcher(topic.get("match_type", "exact"), _text(topic.get("match")))
+
+
+def _granted(action: str, details: Sequence[_Detail]) -> tuple[Matcher, ...]:
+    return tuple(dict.fromkeys(matcher for detail in details if action in detail.actions for matcher in detail.topics))
+
+
+def _selectors(selectors: object) -> tuple[Matcher, ...]:
+    return () if selectors is None else tuple(Matcher("topic", _text(each)) for each in _list(selectors))
+
+
+def _is_access_token(token: Token) -> bool:
+    """RFC 9068 section 4; the media type is compared as RFC 7515 section 4.1.9 says."""
+    kind = token.header.get("typ")
+    return isinstance(kind, str) and kind.lower().removeprefix("application/") == "at+jwt"
+
+
+def _check_not_before(claims: Mapping[str, Any]) -> None:
+    if "nbf" in claims and _time(claims["nbf"]) > time.time() + _CLOCK_SKEW:
+        raise InvalidToken
+
+
+def _check_expiry(expires: float | None) -> None:
+    if expires is not None and expires <= time.time():
+        raise InvalidToken
+
+
+def _time(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -_LATEST < value < _LATEST:
+        raise InvalidToken
+    return float(value)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise InvalidToken
+    return value
+
+
+def _list(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise InvalidToken
+    return value
+
+
+def _bearer(headers: Sequence[str]) -> str:
+    """RFC 6750 section 2.1; the scheme in any case (RFC 9110 section 11.1)."""
+    if len(headers) > 1:
+        raise InvalidTokenRequest("there are several Authorization headers: send one")
+    scheme, _, token = headers[0].partition(" ")
+    token = token.strip(" ")
+    if scheme.lower() != "bearer" or not (len(token) > MAX_TOKEN or _BEARER.fullmatch(token)):
+        raise InvalidTokenRequest("the Authorization header must be Bearer, a space and the access token")
+    return token
+
+
+def _own_origin(request: HTTPConnection) -> str:
+    """The origin that the client has asked, as browsers write it; a proxy must pass scheme and host on."""
+    return _normal(request.scope["scheme"], request.headers.get("host", ""))
+
+
+def _origin_of(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
+    return _normal(parts.scheme, parts.netloc)
+
+
+def _normal(scheme: str, host: str) -> str:
+    return f"{scheme}://{host}".lower().removesuffix(_DEFAULT_PORTS.get(scheme, "/"))
