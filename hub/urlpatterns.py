@@ -160,10 +160,19 @@ class Compiled:
         """Raises ValueError for what is no URL Pattern."""
         kept = self._kept.get(pattern)
         if kept is None:
-            kept = self._kept[pattern] = URLPattern(pattern, self._base)
+            kept = self._kept[pattern] = self._compile(pattern)
             self._room -= cost(pattern)
             while self._room < 0:
                 self._room += cost(self._kept.popitem(last=False)[0])
         else:
             self._kept.move_to_end(pattern)
         return kept
+
+    def _compile(self, pattern: str) -> URLPattern:
+        """With a base only where it needs one: with a base, the path of ``urn:*`` would be relative to the hub's."""
+        try:
+            return URLPattern(pattern)
+        except ValueError as error:
+            if "base URL" not in str(error):
+                raise
+            return URLPattern(pattern, self._base)
