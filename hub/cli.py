@@ -251,7 +251,8 @@ def check(dev: bool, **flags: object) -> None:
 
     settings = _load(flags, dev)
     for name, value in settings.shown().items():
-        click.echo(f"{name}: {value}")
+        separator = ":" if name == "listen" else " "
+        click.echo(f"{name}: {separator.join(map(str, value)) if isinstance(value, tuple) else value}")
     codes = [_check_key(settings, role) for role in ("publisher", "subscriber")]
     sys.exit(max(*codes, asyncio.run(_check_store(settings))))
 
