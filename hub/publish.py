@@ -47,7 +47,7 @@ Form = dict[str, list[str]]
 _STRING = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 
 
-def parse_form(body: bytes | bytearray) -> Form:
+def parse_form(body: bytes) -> Form:
     """The fields of an ``application/x-www-form-urlencoded`` body, by name; `Problem` 400 or 413."""
     try:
         pairs = parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_TOPICS + 100)
@@ -189,7 +189,7 @@ class Publish:
             raise Problem(400, "the body did not arrive whole", {"Connection": "close"}) from None
         if len(body) > self.max_body:
             raise Problem(413, f"the body is larger than {self.max_body} bytes", {"Connection": "close"})
-        return body
+        return bytes(body)
 
     async def _read(self, request: Request) -> bytearray:
         """The body, or just more of it than is allowed."""

@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from hub.app import Hub, application
 from hub.keys import InvalidKey
 from hub.settings import Settings
-from hub.wire import TAKE_OVER
+from hub.wire import CONNECTION
 from transports import InvalidTransport
 
 BACKLOG = 4096
@@ -28,8 +28,9 @@ MAX_HEAD = 64 * 1024
 """Bytes of a request before its body: httptools itself takes megabytes. A query with 1,000 topics fits."""
 HEAD_TIMEOUT = 10.0
 """Seconds that a client may take to send them: httptools itself waits for ever."""
-STANDBY_AFTER = 1.0
-"""Seconds that the store may take to open before we listen. A store that fails must not have looked healthy."""
+STANDBY_AFTER = 1.5
+"""Seconds that the store may take to open before we listen: more than the default `lock_timeout`, because a process that
+is going to fail must not look healthy before."""
 
 logger = logging.getLogger(__name__)
 
@@ -52,13 +53,11 @@ class HubProtocol(HttpToolsProtocol):
         super().on_message_begin()
         if self._head_timer is None:
             self._expect_head()
-        extensions: dict[str, Any] = {TAKE_OVER: self.take_over}
+        extensions: dict[str, Any] = {CONNECTION: self}
         self.scope["extensions"] = extensions
 
     def on_headers_complete(self) -> None:
         self._head_complete()
-        if self.parser.get_http_version() != "1.1":
-            self.scope.pop("extensions")  # a taken-over connection is chunked, 1.0 has no chunks
         super().on_headers_complete()
 
     def data_received(self, data: bytes) -> None:
@@ -86,13 +85,18 @@ class HubProtocol(HttpToolsProtocol):
         self.transport.write(head.encode() + body)
         self.transport.close()
 
+    def abort(self) -> None:
+        """End the connection now, whatever waits."""
+        self.transport.abort()
+
     def take_over(self, protocol: asyncio.Protocol) -> asyncio.Transport | None:
         """Give the connection of the running request to another protocol; None where that can't be.
 
         The response head is out and the body is chunked. uvicorn's request cycle counts as complete, so that the
         application may return; the server no longer knows the connection, its drain and its limits are the taker's.
         """
-        if self.pipeline or self.transport.is_closing() or not self.cycle.chunked_encoding:
+        chunked = self.cycle.chunked_encoding and self.cycle.scope["http_version"] == "1.1"
+        if self.pipeline or self.transport.is_closing() or not chunked:
             return None
         self.cycle.response_complete = True
         self.cycle.on_response = lambda: None
@@ -150,6 +154,9 @@ class HubServer(uvicorn.Server):
             server.close()
         await self._hub.drain(self._hub.settings.drain)
         await super().shutdown(sockets)
+        for connection in list(self.server_state.connections):
+            # A reader that takes nothing would keep its connection, and the event loop, from ever closing.
+            connection.transport.abort()
 
 
 def run(settings: Settings, *, on_ready: Callable[[tuple[str, int]], None] | None = None) -> int:
@@ -158,7 +165,7 @@ def run(settings: Settings, *, on_ready: Callable[[tuple[str, int]], None] | Non
     _raise_file_limit()
     try:
         hub = Hub(settings)
-        listener = _bind(settings.listen)
+        listener = bind(settings.listen)
     except (InvalidTransport, InvalidKey, OSError) as error:
         return _give_up(error)
     with listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -177,7 +184,8 @@ def _raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _bind(address: tuple[str, int]) -> socket.socket:
+def bind(address: tuple[str, int]) -> socket.socket:
+    """A socket to listen on, not listening yet. Raises OSError with a sentence."""
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:

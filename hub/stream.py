@@ -223,6 +223,9 @@ class Stream:
         if self.ended or (self.slot < 0 and self.wire.waiting() == self.progress):
             self.wire.abort()
             return None
+        if self.wire.waiting() and self.slot >= 0:
+            # Too little to count as slow, but a stalled reader may hide behind a server's own buffer.
+            self.fall_behind()
         if self.slot < 0:
             return self._tick_behind(now)
         idle_since = self.audience.last_push

@@ -8,7 +8,7 @@ import asyncio
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from typing import Protocol, cast
+from typing import Protocol
 
 from starlette.types import Receive, Scope, Send
 
@@ -22,7 +22,7 @@ class Listener(Protocol):
     """What a wire tells its stream."""
 
     def drained(self) -> None:
-        """Everything that was sent has left this process; only after a `Wire.send` that said False."""
+        """Nothing waits for the reader any more; at least after each `Wire.send` that said False."""
 
     def lost(self) -> None:
         """The connection is over, from whichever side. Called once, and before its descriptor is closed."""
@@ -52,6 +52,18 @@ class Wire(ABC):
     @abstractmethod
     def abort(self) -> None:
         """End it now, whatever waits."""
+
+
+CONNECTION = "mercure_hub.connection"
+"""The key in ``scope["extensions"]`` under which our server offers an `Offer`."""
+
+
+class Offer(Protocol):
+    """A connection as our server offers it."""
+
+    def take_over(self, protocol: asyncio.Protocol) -> asyncio.Transport | None: ...
+
+    def abort(self) -> None: ...
 
 
 def chunk(payload: bytes) -> bytes:
@@ -143,14 +155,14 @@ class ASGI(Wire):
     reader counts as slow.
     """
 
-    __slots__ = ("_carrying", "_ended", "_parts", "_send", "_size", "_slow", "_wake")
+    __slots__ = ("_carrying", "_ended", "_offer", "_parts", "_send", "_size", "_wake")
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, offer: Offer | None) -> None:
         self.descriptor = -1
         self._send = send
+        self._offer = offer
         self._parts: list[bytes] = []
         self._size = 0
-        self._slow = False
         self._ended = False
         self._wake = asyncio.Event()
         self._carrying: asyncio.Task[None] | None = None
@@ -158,9 +170,8 @@ class ASGI(Wire):
     def send(self, payload: bytes) -> bool:
         self._parts.append(payload)
         self._size += len(payload)
-        self._slow = self._size > BACKLOG
         self._wake.set()
-        return not self._slow
+        return self._size <= BACKLOG
 
     def waiting(self) -> int:
         return self._size
@@ -170,6 +181,8 @@ class ASGI(Wire):
         self._wake.set()
 
     def abort(self) -> None:
+        if self._offer is not None:
+            self._offer.abort()
         if self._carrying is not None:
             self._carrying.cancel()
 
@@ -192,8 +205,7 @@ class ASGI(Wire):
             if parts:
                 await self._body(b"".join(parts), more=True)
                 self._size -= sum(map(len, parts))
-            if self._slow and not self._parts:
-                self._slow = False
+            if not self._parts:
                 self.listener.drained()
         await self._body(b"", more=False)
 
@@ -213,21 +225,17 @@ async def _settle(task: asyncio.Task[None]) -> None:
         task.exception()  # a client that left in the middle of a send is no error of ours
 
 
-TAKE_OVER = "mercure_hub.take_over"
-"""The key in ``scope["extensions"]`` under which our server offers a connection."""
-
-
 Connection = tuple[Wire, Callable[[], Awaitable[None]] | None]
 """A wire, and what the request's own task must await to carry its bytes, if anything."""
 
 
 def wire_for(scope: Scope, receive: Receive, send: Send) -> Connection:
     """The best wire for a request whose response head is out."""
-    take_over = scope.get("extensions", {}).get(TAKE_OVER)
-    if take_over is not None:
+    offer: Offer | None = scope.get("extensions", {}).get(CONNECTION)
+    if offer is not None:
         wire = TakenOver()
-        if (transport := take_over(wire)) is not None:
-            wire.attach(cast("asyncio.Transport", transport))
+        if (transport := offer.take_over(wire)) is not None:
+            wire.attach(transport)
             return wire, None
-    asgi = ASGI(send)
+    asgi = ASGI(send, offer)
     return asgi, lambda: asgi.run(receive)

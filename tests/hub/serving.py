@@ -14,7 +14,7 @@ from httpx_sse import EventSource, ServerSentEvent, aconnect_sse
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from hub.app import PATH, Hub
-from hub.server import HubProtocol, HubServer
+from hub.server import HubProtocol, HubServer, bind
 from hub.settings import Settings
 
 KEY = "!ChangeThisMercureHubJWTSecretKey!"
@@ -68,6 +68,7 @@ class Served:
         self.address = address
         self.url = f"http://{address[0]}:{address[1]}{PATH}"
         self.client = client
+        self._writers: list[asyncio.StreamWriter] = []
 
     async def post(self, data: Any = None, **kwargs: Any) -> httpx.Response:
         kwargs.setdefault("headers", PUBLISHER)
@@ -88,16 +89,41 @@ class Served:
 
     async def raw(self, request: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, writer = await asyncio.open_connection(*self.address)
+        self._writers.append(writer)
         writer.write(request)
         return reader, writer
 
-    async def stream(self, header: str = "", query: str = f"topic={TOPIC}") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def stalled(self, header: str = "") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A raw subscription with small buffers that reads nothing before it is told to `go_on`."""
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(connection, self.address)
+        reader, writer = await asyncio.open_connection(sock=connection, limit=4096)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        self._writers.append(writer)
+        writer.write(_request(header))
+        return reader, writer
+
+    async def hang_up(self) -> None:
+        """Close every raw connection."""
+        for writer in self._writers:
+            writer.transport.abort()
+        await asyncio.gather(*(writer.wait_closed() for writer in self._writers), return_exceptions=True)
+
+    async def stream(
+        self, header: str = "", query: str = f"topic={TOPIC}"
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A raw subscription, cheaper than `subscribe`. ``header`` ends with CRLF."""
-        return await self.raw(f"GET {PATH}?{query} HTTP/1.1\r\nHost: hub\r\n{header}\r\n".encode())
+        return await self.raw(_request(header, query))
 
     async def live(self, count: int) -> None:
         """Wait until so many streams are open and live."""
         await until(lambda: sum(stream.slot >= 0 for stream in self.hub.streams.open) == count)
+
+
+def _request(header: str, query: str = f"topic={TOPIC}") -> bytes:
+    return f"GET {PATH}?{query} HTTP/1.1\r\nHost: hub\r\n{header}\r\n".encode()
 
 
 async def received(reader: asyncio.StreamReader, count: int) -> list[str]:
@@ -135,7 +161,7 @@ async def serving(protocol: type[asyncio.Protocol] = HubProtocol, **changes: Any
         "drain": 0.5,
     }
     hub = Hub(Settings(**{**defaults, **changes}))
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = bind(("127.0.0.1", 0))
     listening = asyncio.Event()
     server = HubServer(hub, listening.set, protocol)
     opening = asyncio.ensure_future(hub.open())
@@ -144,7 +170,11 @@ async def serving(protocol: type[asyncio.Protocol] = HubProtocol, **changes: Any
         await asyncio.wait({opening}, timeout=0.2)
         await listening.wait()
         async with httpx.AsyncClient(timeout=DEADLINE, limits=httpx.Limits(max_connections=None)) as client:
-            yield Served(hub, server, listener.getsockname(), client)
+            served = Served(hub, server, listener.getsockname(), client)
+            try:
+                yield served
+            finally:
+                await served.hang_up()
     finally:
         server.stopping.set()
         await serving

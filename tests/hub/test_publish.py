@@ -54,7 +54,7 @@ def test_a_topic_is_required(fields: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("name", ["topic", "id", "type"])
-@pytest.mark.parametrize("bad", ["a\nb", "a\rb", "a\0b", "a\x7fb", "a\x85b", "a‮b"])
+@pytest.mark.parametrize("bad", ["a\nb", "a\rb", "a\0b", "a\x7fb", "a\x85b", "a\u202eb"])
 def test_no_field_can_inject_another(name: str, bad: str) -> None:
     """Line breaks, controls and invisible characters are refused where they would become lines of the stream."""
     assert f"'{name}'" in refused(400, **{"topic": "t", name: bad})
@@ -74,7 +74,13 @@ def test_reserved_ids_are_refused(event_id: str) -> None:
 
 @pytest.mark.parametrize(
     "topic",
-    ["*", "", "/.well-known/mercure/subscriptions/x", "https://a.example/.well-known/%6Dercure", "/.well-known/./mercure/x"],
+    [
+        "*",
+        "",
+        "/.well-known/mercure/subscriptions/x",
+        "https://a.example/.well-known/%6Dercure",
+        "/.well-known/./mercure/x",
+    ],
 )
 def test_reserved_topics_are_refused(topic: str) -> None:
     """The wildcard and the hub's own namespace are nobody's topics."""
@@ -143,7 +149,8 @@ def test_any_idempotency_key_is_a_key_or_a_problem(values: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["", "application/json", "multipart/form-data; boundary=x", "application/x-www-form-urlencoded; charset=latin-1"]
+    "value",
+    ["", "application/json", "multipart/form-data; boundary=x", "application/x-www-form-urlencoded; charset=latin-1"],
 )
 def test_other_bodies_are_415(value: str) -> None:
     """Only forms in UTF-8 are read."""
@@ -215,7 +222,9 @@ async def test_a_large_body_is_413(served: Served) -> None:
         for _ in range(20):
             yield b"x" * 10_000
 
-    told = await served.post(content=b"x" * 200_000, headers=PUBLISHER | {"Content-Type": "application/x-www-form-urlencoded"})
+    told = await served.post(
+        content=b"x" * 200_000, headers=PUBLISHER | {"Content-Type": "application/x-www-form-urlencoded"}
+    )
     assert told.status_code == 413
     assert "100000" in problem(told)["detail"]
     headers = PUBLISHER | {"Content-Type": "application/x-www-form-urlencoded"}

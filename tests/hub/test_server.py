@@ -68,7 +68,9 @@ async def test_half_a_body_does_not_wait_for_ever(served: Served, monkeypatch: p
     writer.close()
 
 
-@pytest.mark.parametrize("garbage", [b"\x16\x03\x01\x02\x00\x01\x00", b"GET / HTTP/9.9\r\n\r\n", b"\r\n\r\n\0", b"PRI * HTTP/2.0\r\n\r\n"])
+@pytest.mark.parametrize(
+    "garbage", [b"\x16\x03\x01\x02\x00\x01\x00", b"GET / HTTP/9.9\r\n\r\n", b"\r\n\r\n\0", b"PRI * HTTP/2.0\r\n\r\n"]
+)
 async def test_garbage_is_refused(served: Served, garbage: bytes) -> None:
     """What is not HTTP/1 ends in a 4xx or a closed connection."""
     reader, writer = await served.raw(garbage)

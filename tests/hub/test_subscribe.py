@@ -43,7 +43,7 @@ def test_the_match_namespace_is_reserved(name: str) -> None:
 
 def test_each_generation_has_its_own_names() -> None:
     """With one generation switched off its parameters mean nothing."""
-    with pytest.raises(Problem, match="match_urlpattern$"):
+    with pytest.raises(Problem, match=r"match_urlpattern$"):
         matchers_in([("topic", "a")], ("1.0",))
     with pytest.raises(Problem):
         matchers_in([("match", "a")], ("0.x",))
@@ -293,4 +293,3 @@ async def test_a_bad_token_is_401_even_where_none_is_needed(served: Served) -> N
     assert response.status_code == 401
     assert 'error="invalid_token"' in response.headers["www-authenticate"]
     assert PUBLISHER["Authorization"] not in response.text
-
