@@ -145,18 +145,16 @@ class Authorizer:
             raise InvalidToken
         audience = self._resource_identifier or f"{_own_origin(request)}/.well-known/mercure"
         cached = (role, presented.token, audience)
-        verified = self._verified.get(cached)
-        if verified is None:
-            verified = self._verify(key, presented.token, audience)
-            self._keep(cached, verified)
+        verified = self._verified.get(cached) or self._verify(key, presented.token, audience)
         _check_expiry(verified.grants.expires)
         if presented.place == "query" and verified.generation == "1.0":
             raise InvalidTokenRequest("a 1.0 access token may not be in the URL: send it as Authorization: Bearer")
-        self._verified.move_to_end(cached)
+        self._keep(cached, verified)
         return verified.grants
 
     def _keep(self, cached: tuple[str, str, str], verified: _Verified) -> None:
         self._verified[cached] = verified
+        self._verified.move_to_end(cached)
         if len(self._verified) > MAX_CACHED:
             self._verified.popitem(last=False)
 
@@ -169,9 +167,9 @@ class Authorizer:
         if generation not in self._generations:
             raise InvalidToken
         _check_not_before(token.claims)
-        grants = self._grants_1_0(token.claims, audience) if generation == "1.0" else self._grants_0x(token.claims)
-        _check_expiry(grants.expires)
-        return _Verified(generation, grants)
+        if generation == "1.0":
+            return _Verified(generation, self._grants_1_0(token.claims, audience))
+        return _Verified(generation, self._grants_0x(token.claims))
 
     def _grants_1_0(self, claims: Mapping[str, Any], audience: str) -> Grants:
         """Spec "Token Validation" and "Authorization Details": one malformed detail spoils the token."""

@@ -118,8 +118,6 @@ def _secret(key: str, algorithm: str, name: str) -> bytes:
     if text.startswith("/") and _is_file(text):
         raise InvalidKey(f"{name} is the path of a file, which would be its own secret: write it as a file:// URL")
     try:
-        if _PEM in text:
-            raise jwt.InvalidKeyError
         return get_default_algorithms()[algorithm].prepare_key(text)  # type: ignore[no-any-return]
     except (jwt.InvalidKeyError, UnicodeEncodeError):
         raise InvalidKey(

@@ -14,6 +14,7 @@ from urlpattern import URLPattern
 
 _PLAIN = 300  # the unit is about a microsecond of compiling; 300 are also about 75 KiB of memory
 _STATE = 60  # a wildcard, a name, a character of a regular expression: quick to compile, but each is there to simulate
+_GROUP = 4  # for every two groups: each step of a match may copy where all of them are
 _SMALL_CLASS = 250  # \d, \s and their negations
 _CLASS = 2000  # \w, \p{L} and their like: twice their time, because a repeated group is compiled twice
 _FOLDED_CLASS = 20_000  # the same after (?i): folding walks through every character of it
@@ -38,7 +39,8 @@ def cost(pattern: str) -> int:
     Raises ValueError for a group that is no regular expression in itself: the engine reads all groups as one, and
     what one leaves open would change what a repetition in another repeats.
     """
-    parts = _STATE * sum(pattern.count(mark) for mark in "*:{")
+    groups = sum(pattern.count(mark) for mark in "*:{(")
+    parts = groups * (_STATE + _GROUP * groups)
     return _PLAIN + len(pattern) + parts + sum(map(_expression_cost, _expressions(pattern)))
 
 

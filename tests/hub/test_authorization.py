@@ -514,8 +514,9 @@ def test_failures_are_not_cached_and_the_cache_is_bounded(monkeypatch: pytest.Mo
     first, second, third = (legacy(mercure={}, n=n) for n in range(3))
     for token in (first, second, first, third):
         authorizer.subscriber(request(token=token))
-    with pytest.raises(InvalidToken):
-        authorizer.subscriber(request(token="a.b.c"))
+    for token in ("a.b.c", legacy(mercure={}, exp=1)):
+        with pytest.raises(InvalidToken):
+            authorizer.subscriber(request(token=token))
     assert [token for _, token, _ in authorizer._verified] == [first, third]
 
 

@@ -72,6 +72,8 @@ def test_an_exact_matcher_is_no_pattern(matching: Matching) -> None:
         ("https://example.com/users/42/*", "https://example.com/users/42/books/1", True),
         ("https://example.com/users/42/*", "https://example.com/users/42/../43/x", False),
         ("https://example.com/users/42/*", "https://example.com/users/%34%32/x", False),
+        ("https://example.com/users/42/*", "https://example.com/x/../users/42/y", True),
+        ("https://example.com/x/../users/*", "https://example.com/users/42", True),
         ("https://example.com/users/:id?", "https://example.com/users", True),
         ("https://example.com/books?page=*", "https://example.com/books?page=2", True),
         ("https://example.com/*", "https://example.com", True),
@@ -186,6 +188,8 @@ HOSTILE = [
     r"/([\x{80}-\x{10ffff}]{100})",
     r"/([]\w]{100})",
     r"/(.*a.{1000})",
+    "/" + "*a" * 160,
+    "/" + "".join(f":a{n}-" for n in range(140)),
     r"/((?:a?){9000})",
     r"/(.*(?:a?){0,900})",
     r"/((?:(?:(?:){1000}){1000}){1000})",
@@ -201,6 +205,13 @@ def test_hostile_patterns_are_refused_before_they_are_compiled(pattern: str) -> 
     """What would take long to compile or to match is priced from its text alone."""
     with pytest.raises(InvalidMatcher):
         Matching(HUB).check([url(pattern)])
+
+
+@pytest.mark.parametrize("pattern", ["/([)", r"/((?:\w[)])", r"/((?:\w[)])(x[(?]){100})", "/(a[(?]))", "/([[a])"])
+def test_a_regular_expression_must_be_complete_in_its_group(pattern: str) -> None:
+    """What one group leaves open, the engine would let another close and repeat."""
+    with pytest.raises(ValueError, match="closed"):
+        urlpatterns.cost(pattern)
 
 
 def test_unchecked_hostile_patterns_select_nothing() -> None:

@@ -30,6 +30,8 @@ def matches(template: str, topic: str) -> bool:
         ("{var:30}", "value"),
         ("{list}", "red,green,blue"),
         ("{list*}", "red,green,blue"),
+        ("{list*}", "red,green,"),
+        ("{/list*}", "/red/"),
         ("{keys}", "semi,%3B,dot,.,comma,%2C"),
         ("{keys*}", "semi=%3B,dot=.,comma=%2C"),
         ("{+path}/here", "/foo/bar/here"),
@@ -260,3 +262,9 @@ def test_matching_is_linear_in_the_topic(template: str) -> None:
     first, second, third = (steps(template, "x" * length + "|") for length in (600, 1600, 2600))
     assert third - second <= 1.01 * (second - first)
     assert third - second <= 1000 * (12 + 8 * MAX_VARIABLES)
+
+
+def test_adjacent_expressions_cost_no_more_than_one() -> None:
+    """What one jump reaches does not jump again."""
+    few, many = HOSTILE[0][: len("{a0}{a1}")], HOSTILE[0]
+    assert steps(many, "x" * 1000) <= 1.1 * steps(few, "x" * 1000)
