@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import closing
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import lmdb
@@ -15,7 +15,7 @@ import pytest
 from tests.transports.contract import an_update, collect, fill, ids
 from tests.transports.peer_process import Peer
 from transports import Entry, InvalidTransport, Receipt, TransportFull, TransportUnavailable, Update
-from transports.lmdb import LMDBTransport
+from transports.lmdb import LMDBTransport, Recent
 from transports.lmdb_store import Options, Store
 from transports.worker import Record
 
@@ -83,11 +83,41 @@ def rows(store: Store) -> dict[str, int]:
         return {name: sum(1 for _ in txn.cursor(db)) for name, db in store._tables._asdict().items()}
 
 
+@asynccontextmanager
+async def busy(transport: LMDBTransport) -> AsyncIterator[None]:
+    """The store is at work, so that everything in the body waits together."""
+    begun, go = threading.Event(), threading.Event()
+
+    def pause(store: Store) -> None:
+        begun.set()
+        go.wait()
+
+    task = asyncio.create_task(transport._call(pause))
+    await asyncio.to_thread(begun.wait)
+    try:
+        yield
+        await asyncio.sleep(0)
+    finally:
+        go.set()
+        await task
+
+
 async def test_group_commit(transport: LMDBTransport) -> None:
-    """Appends that wait together share a commit; 1,024 of them take no more than a dozen."""
+    """Appends that wait together share a commit: 1,024 of them take four."""
     before = await commits(transport)
-    await asyncio.gather(*(transport.append(an_update(n)) for n in range(1024)))
-    assert await commits(transport) - before <= 12
+    async with busy(transport):
+        appends = [asyncio.create_task(transport.append(an_update(n))) for n in range(1024)]
+    await asyncio.gather(*appends)
+    assert await commits(transport) - before == 4
+
+
+async def test_group_bytes(transport: LMDBTransport) -> None:
+    """A commit of large updates is bounded by bytes: 24 MiB take three."""
+    before = await commits(transport)
+    async with busy(transport):
+        appends = [asyncio.create_task(transport.append(an_update(n, data="x" * MIB))) for n in range(24)]
+    await asyncio.gather(*appends)
+    assert await commits(transport) - before == 3
 
 
 async def test_one_by_one(transport: LMDBTransport) -> None:
@@ -100,14 +130,36 @@ async def test_one_by_one(transport: LMDBTransport) -> None:
 
 async def test_reads_come_in_between(transport: LMDBTransport) -> None:
     """A read does not wait until all the appends before it are done."""
-    go = threading.Event()
-    pause = asyncio.create_task(transport._call(lambda store: go.wait()))
-    appends = [asyncio.create_task(transport.append(an_update(n))) for n in range(3000)]
-    read = asyncio.create_task(transport.last())
-    await asyncio.sleep(0)
-    go.set()
+    async with busy(transport):
+        appends = [asyncio.create_task(transport.append(an_update(n))) for n in range(3000)]
+        read = asyncio.create_task(transport.last())
     assert (await read)[0] <= 512
-    await asyncio.gather(pause, *appends)
+    await asyncio.gather(*appends)
+
+
+async def test_what_nobody_waits_for(transport: LMDBTransport) -> None:
+    """An append that is cancelled while it waits is not carried out."""
+    async with busy(transport):
+        append = asyncio.create_task(transport.append(an_update(1)))
+        await asyncio.sleep(0)
+        append.cancel()
+    assert (await transport.last())[0] == 0
+
+
+def test_recent() -> None:
+    """A process's own entries are at hand as long as nobody's came in between, and within bounds."""
+    recent = Recent()
+    recent.add([Entry(n, an_update(n)) for n in (1, 2, 5)])
+    assert not recent.after(0, 10)
+    assert not recent.after(1, 10)
+    assert [entry.position for entry in recent.after(4, 10)] == [5]
+    assert not recent.after(5, 10)
+    recent.add([Entry(n, an_update(n)) for n in range(6, 5000)])
+    assert not recent.after(4, 10)
+    assert [entry.position for entry in recent.after(4990, 3)] == [4991, 4992, 4993]
+    recent.add([Entry(n, an_update(n, data="x" * MIB)) for n in range(5000, 5010)])
+    assert not recent.after(5000, 10)
+    assert [entry.position for entry in recent.after(5006, 10)] == [5007, 5008, 5009]
 
 
 async def test_a_page_is_bounded(transport: LMDBTransport) -> None:
@@ -263,6 +315,38 @@ async def test_kill_9(url: str, query: str, number: int, peers: list[Peer]) -> N
     await transport.append(an_update("new"))
     await transport.check()
     await transport.close()
+
+
+class Panicking:
+    """An environment whose last commit has failed in the file's head."""
+
+    def __init__(self, env: lmdb.Environment) -> None:
+        self.close, self.info = env.close, env.info
+
+    def begin(self, **_: object) -> lmdb.Transaction:
+        raise lmdb.PanicError("mdb_txn_begin", -30795)
+
+
+def test_panic(tmp_path: Path) -> None:
+    """When LMDB gives up an environment, the store goes on with a new one."""
+    with closing(opened(tmp_path)) as store:
+        put(store, an_update(1))
+        store._env = Panicking(store._env)  # type: ignore[assignment,arg-type]
+        assert put(store, an_update(2)) == [Receipt(2, "urn:uuid:2")]
+        assert ids(store.read(0, 10)) == ["urn:uuid:1", "urn:uuid:2"]
+
+
+def test_a_panic_that_stays(tmp_path: Path) -> None:
+    """While the environment can't be opened again, everything is unavailable; afterwards it works."""
+    with closing(opened(tmp_path)) as store:
+        store._env = Panicking(store._env)  # type: ignore[assignment,arg-type]
+        data = tmp_path / "data.mdb"
+        data.rename(tmp_path / "away")
+        data.write_bytes(b"garbage")
+        with pytest.raises(TransportUnavailable):
+            store.last()
+        (tmp_path / "away").rename(data)
+        assert store.last() == (0, "earliest")
 
 
 async def test_a_damaged_entry(transport: LMDBTransport) -> None:

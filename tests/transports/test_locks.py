@@ -1,6 +1,7 @@
 """Who may open a directory, and what happens when somebody else has it or hangs."""
 
 import asyncio
+import fcntl
 import os
 import signal
 import socket
@@ -14,7 +15,7 @@ import pytest
 
 from tests.transports.contract import an_update, collect, ids, waiting
 from tests.transports.peer_process import Peer
-from transports import InvalidTransport, TransportUnavailable
+from transports import HistoryTrimmed, InvalidTransport, TransportUnavailable
 from transports.lmdb import LMDBTransport
 from transports.locks import Turnstile
 
@@ -37,7 +38,7 @@ async def peers() -> AsyncIterator[list[Peer]]:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(DEADLINE):
-        while not condition():  # noqa: ASYNC110 - another process makes it true
+        while not condition():
             await asyncio.sleep(0.005)
 
 
@@ -141,12 +142,46 @@ async def test_twice_in_one_process(url: str) -> None:
 
 
 def test_readers_do_not_starve_a_writer(tmp_path: Path) -> None:
-    """A writer gets in although there is always a reader inside."""
+    """A writer that waits for the reader inside lets no other reader pass it."""
+    order: list[str] = []
+
+    def use(name: str, write: bool) -> None:
+        with closing(Turnstile(tmp_path)) as turnstile, turnstile.transaction(write):
+            order.append(name)
+
+    writer = threading.Thread(target=use, args=("writer", True))
+    reader = threading.Thread(target=use, args=("reader", False))
+    with closing(Turnstile(tmp_path)) as turnstile, turnstile.transaction(False):
+        writer.start()
+        deadline = time.monotonic() + DEADLINE
+        while not _held(tmp_path / "lock.gate"):
+            assert time.monotonic() < deadline
+        reader.start()
+        assert order == []
+    writer.join()
+    reader.join()
+    assert order == ["writer", "reader"]
+
+
+def _held(path: Path) -> bool:
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
+def test_a_writer_is_alone(tmp_path: Path) -> None:
+    """Readers are inside together, a writer by itself."""
     done = threading.Event()
+    together = threading.Barrier(5)
     inside: set[int] = set()
 
     def read() -> None:
         with closing(Turnstile(tmp_path)) as turnstile:
+            with turnstile.transaction(False):
+                together.wait(DEADLINE)
             while not done.is_set():
                 with turnstile.transaction(False):
                     inside.add(threading.get_ident())
@@ -159,6 +194,7 @@ def test_readers_do_not_starve_a_writer(tmp_path: Path) -> None:
             reader.start()
             end.callback(reader.join)
         end.callback(done.set)
+        together.wait(DEADLINE)
         for _ in range(50):
             with turnstile.transaction(True):
                 assert not inside
@@ -175,6 +211,7 @@ async def test_a_stopped_peer(url: str, peers: list[Peer], monkeypatch: pytest.M
         for use in (transport.append(an_update("lost")), transport.last(), transport.check()):
             with pytest.raises(TransportUnavailable):
                 await use
+            monkeypatch.setattr("transports.worker.PATIENCE", 3600)  # from now on nobody waits
     peers[0].signal(signal.SIGCONT)
     await peers[0].answer()
     async with asyncio.timeout(DEADLINE):
@@ -184,7 +221,7 @@ async def test_a_stopped_peer(url: str, peers: list[Peer], monkeypatch: pytest.M
                 break
             except TransportUnavailable:
                 await asyncio.sleep(0.01)
-    assert "urn:uuid:kept" in ids(await transport.read(0, 10))
+    assert ids(await transport.read(0, 10))[-1] == "urn:uuid:kept"
     await transport.close()
 
 
@@ -272,3 +309,17 @@ async def test_stale_sockets(url: str, peers: list[Peer]) -> None:
     await until(lambda: os.listdir(directory) == own)
     await transport.close()
     assert os.listdir(directory) == []
+
+
+async def test_a_tail_that_a_peer_overtakes(url: str, peers: list[Peer]) -> None:
+    """A tail that waits in the empty log is told when a peer's appends were trimmed before it saw them."""
+    url += "?lock=shared&size=3"
+    transport = LMDBTransport(url)
+    await transport.open()
+    task = await waiting(transport, 0)
+    peers.append(await Peer.start(url))
+    await peers[0].ask("append", names=[str(n) for n in range(10)])
+    async with asyncio.timeout(DEADLINE):
+        with pytest.raises(HistoryTrimmed):
+            await task
+    await transport.close()
