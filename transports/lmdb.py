@@ -73,6 +73,8 @@ class LMDBTransport(Transport):
             await worker.stop()
             if isinstance(error, BadStore | TransportUnavailable):
                 raise InvalidTransport(self.url, str(error)) from error
+            if isinstance(error, OSError):
+                raise InvalidTransport(self.url, unusable(self._said.directory, error)) from error
             raise
         self._worker = worker
 

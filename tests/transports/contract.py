@@ -56,7 +56,7 @@ async def collect(transport: Transport, after: int, count: int) -> list[Entry]:
 
 async def waiting(transport: Transport, after: int) -> "asyncio.Task[Sequence[Entry]]":
     """A tail's next batch, asked for and, as far as the transport answers in order, not there yet."""
-    task = asyncio.create_task(anext(transport.tail(after)))  # type: ignore[arg-type]
+    task: asyncio.Task[Sequence[Entry]] = asyncio.create_task(anext(transport.tail(after)))  # type: ignore[arg-type]
     await asyncio.sleep(0)
     await transport.last()
     return task
@@ -238,7 +238,7 @@ class TransportContract:
             with pytest.raises(HistoryTrimmed):
                 await transport.read(gone.position, 10)
             with pytest.raises(HistoryTrimmed):
-                await anext(transport.tail(gone.position))  # type: ignore[arg-type]
+                await anext(transport.tail(gone.position))
         assert ids(await collect(transport, 0, 3)) == ["urn:uuid:7", "urn:uuid:8", "urn:uuid:9"]
 
     async def test_trimmed_names(self, opened: Opened) -> None:
@@ -266,16 +266,17 @@ class TransportContract:
         await fill(transport, range(begin))
         after, _ = await transport.last()
         tail = transport.tail(after)
-        task = asyncio.create_task(anext(tail))  # type: ignore[arg-type]
+        task: asyncio.Task[Sequence[Entry]] = asyncio.create_task(anext(tail))  # type: ignore[arg-type]
         await asyncio.sleep(0)
-        receipts = [await transport.last()] and await fill(transport, range(10, 30))
+        await transport.last()
+        receipts = await fill(transport, range(10, 30))
         expected = [receipt.position for receipt in receipts]
         async with aclosing(tail), asyncio.timeout(DEADLINE):  # type: ignore[type-var]
             seen: list[int] = []
             try:
                 seen += [entry.position for entry in await task]
                 while len(seen) < len(expected):
-                    seen += [entry.position for entry in await anext(tail)]  # type: ignore[arg-type]
+                    seen += [entry.position for entry in await anext(tail)]
             except HistoryTrimmed:
                 pass
         assert seen == expected[: len(seen)]
@@ -336,7 +337,7 @@ class TransportContract:
 def _uses(transport: Transport) -> list[Awaitable[object]]:
     return [
         transport.append(an_update(1)),
-        anext(transport.tail(0)),  # type: ignore[arg-type]
+        anext(transport.tail(0)),
         transport.read(0, 1),
         transport.position_of("urn:uuid:1"),
         transport.last(),

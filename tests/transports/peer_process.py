@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Self
 
@@ -78,7 +79,7 @@ async def append(
 ) -> list[Receipt]:
     updates = [
         Update(f"urn:uuid:{name}", ("https://example.com/books/1",), data, idempotency_key=key)
-        for name, key in zip(names, keys or [None] * len(names), strict=True)
+        for name, key in zip(names, keys or repeat(None), strict=False)
     ]
     return await asyncio.gather(*map(transport.append, updates))
 

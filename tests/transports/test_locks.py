@@ -244,7 +244,7 @@ async def test_close_beside_a_stopped_peer(url: str, peers: list[Peer], monkeypa
 
 
 async def _begun(transport: LMDBTransport) -> "asyncio.Task[object]":
-    task: asyncio.Task[object] = asyncio.create_task(transport.append(an_update(1)))  # type: ignore[arg-type]
+    task: asyncio.Task[object] = asyncio.create_task(transport.append(an_update(1)))
     await asyncio.sleep(0)
     return task
 
