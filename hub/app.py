@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -44,7 +45,7 @@ class Hub:
     def __init__(self, settings: Settings) -> None:
         self.transport = open_transport(settings.transport_url)
         self.lifecycle = Lifecycle()
-        self.matching = Matching(settings.resource_identifier or DEFAULT_URL)
+        self.matching = Matching(_hub_url(settings.resource_identifier))
         self.authorizer = _authorizer(settings, self.matching)
         self.log = Log(self.transport)
         self._wheel = TimerWheel()
@@ -146,15 +147,26 @@ class Hub:
         await self.transport.close()
 
 
+def _hub_url(resource_identifier: str | None) -> str:
+    """The identifier, if it is a URL of a hub: it may be any URI."""
+    if resource_identifier is not None and resource_identifier.startswith(("https://", "http://")):
+        parts = urlsplit(resource_identifier)
+        return resource_identifier if parts.path == PATH else f"{parts.scheme}://{parts.netloc}{PATH}"
+    return DEFAULT_URL
+
+
+def _key(key: str, algorithm: str, name: str) -> VerificationKey:
+    loaded = VerificationKey.load(key, algorithm, name=name)
+    if loaded.weak:
+        logger.warning("%s is shorter than its algorithm's digest (RFC 7518 section 3.2); use a longer one", name)
+    return loaded
+
+
 def _authorizer(settings: Settings, matching: Matching) -> Authorizer:
     return Authorizer(
         matching=matching,
-        publisher=VerificationKey.load(
-            settings.publisher_jwt_key, settings.publisher_jwt_alg, name="MERCURE_PUBLISHER_JWT_KEY"
-        ),
-        subscriber=VerificationKey.load(
-            settings.subscriber_jwt_key, settings.subscriber_jwt_alg, name="MERCURE_SUBSCRIBER_JWT_KEY"
-        ),
+        publisher=_key(settings.publisher_jwt_key, settings.publisher_jwt_alg, "MERCURE_PUBLISHER_JWT_KEY"),
+        subscriber=_key(settings.subscriber_jwt_key, settings.subscriber_jwt_alg, "MERCURE_SUBSCRIBER_JWT_KEY"),
         anonymous=settings.anonymous,
         trusted_issuers=settings.trusted_issuers,
         resource_identifier=settings.resource_identifier,

@@ -12,10 +12,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 from jwt.algorithms import HMACAlgorithm, get_default_algorithms
 
+from hub.values import ALGORITHMS
+
 _DIGESTS = {"HS256": 32, "HS384": 48, "HS512": 64}
 _CURVES = {"ES256": "secp256r1", "ES384": "secp384r1", "ES512": "secp521r1"}
 _RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
-ALGORITHMS = (*_DIGESTS, *_RSA, *_CURVES, "EdDSA")
 
 _PEM = "-----BEGIN"
 _SMALLEST_RSA = 2048  # bits; RFC 7518 section 3.3

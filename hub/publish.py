@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from hub.authorization import Authorizer
 from hub.errors import Problem
 from hub.lifecycle import Lifecycle, unavailable
-from hub.matchers import Matching, invalid_character
+from hub.matchers import MAX_TOPIC, Matching, invalid_character
 from transports import (
     EARLIEST,
     IdempotencyConflict,
@@ -29,8 +29,6 @@ from transports import (
 )
 
 MAX_TOPICS = 1000
-MAX_TOPIC = 4096
-"""Characters in a topic; also in an id and a type, which travel in every event and in request headers."""
 MAX_KEY = 255
 """Characters in an idempotency key."""
 BODY_TIMEOUT = 30.0

@@ -29,8 +29,8 @@ MAX_HEAD = 64 * 1024
 HEAD_TIMEOUT = 10.0
 """Seconds that a client may take to send them: httptools itself waits for ever."""
 STANDBY_AFTER = 1.5
-"""Seconds that the store may take to open before we listen: more than the default `lock_timeout`, because a process that
-is going to fail must not look healthy before."""
+"""Seconds that the store may take to open before we listen. More than the default `lock_timeout`: a process that is
+going to fail must not look healthy before."""
 
 logger = logging.getLogger(__name__)
 
