@@ -71,10 +71,10 @@ class Shell:
     def _until_end(self) -> str:
         assert self._bash.stdout is not None
         lines: list[str] = []
-        while (line := self._bash.stdout.readline()) != f"{END}\n":
+        while not (line := self._bash.stdout.readline()).endswith(f"{END}\n"):
             assert line, "the shell ended"
             lines.append(line)
-        return "".join(lines)
+        return "".join([*lines, line.removesuffix(f"{END}\n")])
 
     def _listening(self, log: Path) -> None:
         deadline = time.monotonic() + DEADLINE
@@ -86,7 +86,7 @@ class Shell:
         """End the shell and whatever it still runs."""
         assert self._bash.stdin is not None
         assert self._bash.stdout is not None
-        self._bash.stdin.write("kill $(jobs -p) 2>/dev/null; wait; exit 0\n")
+        os.killpg(self._bash.pid, signal.SIGTERM)
         self._bash.stdin.close()
         self._bash.stdout.read()
         self._bash.stdout.close()

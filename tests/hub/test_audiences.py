@@ -1,0 +1,91 @@
+"""Who gets what: the index finds exactly those whom matching one by one would find."""
+
+from dataclasses import dataclass, field
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hub.audiences import Audience, Audiences
+from hub.matchers import Matcher, Matching
+from hub.wire import ASGI, Wire
+from transports import Update
+
+MATCHING = Matching("https://hub.example/.well-known/mercure")
+TOPICS = ["a", "b", "https://example.com/books/1", "https://example.com/books/2"]
+MATCHERS = [
+    *(Matcher("exact", topic) for topic in TOPICS),
+    *(Matcher("topic", pattern) for pattern in (*TOPICS, "https://example.com/books/{id}", "*")),
+    Matcher("urlpattern", "https://example.com/books/:id"),
+    Matcher("urlpattern", "*"),
+]
+some_matchers = st.lists(st.sampled_from(MATCHERS), min_size=1, max_size=3)
+grants = st.lists(st.sampled_from(MATCHERS), max_size=2)
+updates = st.builds(
+    Update, st.just("id"), st.lists(st.sampled_from(TOPICS), min_size=1).map(tuple), st.just(""), st.booleans()
+)
+
+
+async def _nowhere(_message: object) -> None: ...
+
+
+@dataclass(eq=False)
+class Reader:
+    """A member that only stands in lists."""
+
+    wire: Wire = field(default_factory=lambda: ASGI(_nowhere, None))
+    slot: int = -1
+
+    def fall_behind(self) -> None: ...
+
+
+@given(st.lists(st.tuples(some_matchers, grants), max_size=8), updates)
+def test_the_index_finds_exactly_the_audiences_that_want_it(
+    subscriptions: list[tuple[list[Matcher], list[Matcher]]], update: Update
+) -> None:
+    """What the dictionaries find is what `wants` says of each, once, before and after others have left."""
+    audiences = Audiences(MATCHING)
+    entered = [audiences.enter(*subscription) for subscription in subscriptions]
+    for kept in (entered, entered[::2]):
+        for audience in entered[1::2] if kept is not entered else []:
+            audiences.exit(audience)
+        found = list(audiences.of(update))
+        assert len(found) == len(set(found))
+        assert set(found) == {audience for audience in kept if audience.wants(update)}
+
+
+@given(some_matchers, grants, updates)
+def test_wants_is_a_matcher_and_for_private_updates_a_grant(
+    matchers: list[Matcher], granted: list[Matcher], update: Update
+) -> None:
+    """A private update needs a grant on any of its topics, whichever topic the matcher selected."""
+
+    def matched(candidates: list[Matcher]) -> bool:
+        return any(MATCHING.matches(matcher, topic) for matcher in candidates for topic in update.topics)
+
+    audience = Audiences(MATCHING).enter(matchers, granted)
+    assert audience.wants(update) == (matched(matchers) and (not update.private or matched(granted)))
+
+
+def test_equal_matchers_and_grants_share_an_audience() -> None:
+    """Order and repetition make no difference; other grants do."""
+    audiences = Audiences(MATCHING)
+    first, second = MATCHERS[:2]
+    assert audiences.enter([first, second], []) is audiences.enter([second, first, first], [])
+    assert audiences.enter([first], []) is not audiences.enter([first], [second])
+
+
+@given(st.lists(st.integers(min_value=0, max_value=20), max_size=60))
+def test_members_come_and_go_in_any_order(turns: list[int]) -> None:
+    """Whoever is in the lists is there once, at its own slot; leaving twice is nothing."""
+    audience = Audience(MATCHING, (frozenset(), frozenset()))
+    readers = [Reader() for _ in range(21)]
+    inside: set[int] = set()
+    for turn in turns:
+        if turn in inside:
+            audience.leave(readers[turn])
+            audience.leave(readers[turn])
+        else:
+            audience.join(readers[turn])
+        inside ^= {turn}
+        assert {number for number, reader in enumerate(readers) if reader.slot >= 0} == inside
+        assert [audience._others[readers[number].slot] for number in inside] == [readers[number] for number in inside]

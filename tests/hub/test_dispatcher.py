@@ -1,0 +1,72 @@
+"""The dispatcher: outages are waited out, losses are shown, its own failure is not hidden."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from tests.hub.serving import TOPIC, Served, received, serving, until
+from transports import Entry, HistoryTrimmed, TransportUnavailable
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[Served]:
+    async with serving() as running:
+        yield running
+
+
+def breaking(served: Served, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """From the next update on, the tail fails once with this error instead of giving it out."""
+    tail = served.hub.transport.tail
+    broken = False
+
+    async def once(after: int) -> AsyncIterator[Sequence[Entry]]:
+        nonlocal broken
+        async for batch in tail(after):
+            if not broken:
+                broken = True
+                raise error
+            yield batch
+
+    monkeypatch.setattr(served.hub.transport, "tail", once)
+
+
+async def restarted(served: Served) -> None:
+    """Let the running tail end, so that the dispatcher takes the broken one."""
+    for task in served.hub._tasks[1:]:
+        task.cancel()
+    served.hub._tasks[1:] = [asyncio.ensure_future(served.hub._dispatch())]
+
+
+async def test_an_outage_is_waited_out(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Subscribers keep their connection and get what was appended meanwhile, once."""
+    breaking(served, monkeypatch, TransportUnavailable("gone"))
+    await restarted(served)
+    reader, _ = await served.stream()
+    await served.live(1)
+    ids = [await served.publish("1"), await served.publish("2")]
+    assert await received(reader, 2) == ids
+
+
+async def test_a_loss_ends_all_streams(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When entries are gone that live subscribers had to get, they are closed and so learn of it."""
+    breaking(served, monkeypatch, HistoryTrimmed())
+    await restarted(served)
+    async with served.subscribe() as stream:
+        await served.live(1)
+        await served.publish("lost")
+        await stream.ended()
+    async with served.subscribe(topic=TOPIC, last_event_id="earliest") as stream:
+        assert (await stream.next()).data == "lost"
+
+
+async def test_an_unexpected_failure_ends_the_service(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub that can't dispatch takes no updates, is not ready and keeps no stream that would stay silent."""
+    breaking(served, monkeypatch, ZeroDivisionError())
+    await restarted(served)
+    async with served.subscribe() as stream:
+        await served.live(1)
+        await served.publish("x")
+        await stream.ended()
+    await until(lambda: served.hub.lifecycle.draining)
+    assert (await served.post({"topic": TOPIC})).status_code == 503
