@@ -120,9 +120,10 @@ class Audiences:
         audience = self._all.get(key)
         if audience is None:
             audience = self._all[key] = Audience(self._matching, key)
-            for matcher in key[0]:
-                self._index.setdefault(_indexed(matcher), {})[audience] = None
-            self._patterns.update((m, None) for m in key[0] if _indexed(m) is m)
+            for place in set(map(_indexed, key[0])):
+                self._index.setdefault(place, {})[audience] = None
+                if isinstance(place, Matcher):
+                    self._patterns[place] = None
         audience.size += 1
         return audience
 
@@ -131,15 +132,16 @@ class Audiences:
         audience.size -= 1
         if not audience.size:
             del self._all[audience.key]
-            for matcher in audience.key[0]:
-                self._unindex(matcher, audience)
+            for place in set(map(_indexed, audience.key[0])):
+                self._unindex(place, audience)
 
-    def _unindex(self, matcher: Matcher, audience: Audience) -> None:
-        found = self._index[_indexed(matcher)]
+    def _unindex(self, place: str | Matcher, audience: Audience) -> None:
+        found = self._index[place]
         del found[audience]
         if not found:
-            del self._index[_indexed(matcher)]
-            self._patterns.pop(matcher, None)
+            del self._index[place]
+            if isinstance(place, Matcher):
+                del self._patterns[place]
 
     def of(self, update: Update) -> Iterator[Audience]:
         """The audiences that get the update, each once."""

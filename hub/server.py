@@ -133,6 +133,12 @@ class HubServer(uvicorn.Server):
         self._on_listening = on_listening
         self.stopping = asyncio.Event()
 
+    def told_to_end(self, number: signal.Signals) -> None:
+        """SIGTERM and SIGINT begin the drain; a SIGINT after that, Ctrl-C once more, is for not waiting for it."""
+        if number == signal.SIGINT and self.stopping.is_set():
+            self._hub.hurry()
+        self.stopping.set()
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Signals are `_serve`'s business: they count before the server runs, and are not raised again at the end."""
@@ -194,25 +200,34 @@ def bind(address: tuple[str, int]) -> socket.socket:
         listener.bind(address)
     except OSError as error:
         listener.close()
-        raise OSError(
-            f"cannot listen on {address[0]}:{address[1]}: {error.strerror}; --listen takes another"
-        ) from error
+        raise _cannot_listen(address, error) from error
     return listener
+
+
+def _cannot_listen(address: tuple[str, int], error: OSError) -> OSError:
+    return OSError(f"cannot listen on {address[0]}:{address[1]}: {error.strerror}; --listen takes another")
 
 
 async def _serve(hub: Hub, listener: socket.socket, on_ready: Callable[[tuple[str, int]], None]) -> int:
     server = HubServer(hub, lambda: on_ready(listener.getsockname()[:2]))
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, server.stopping.set)
+        asyncio.get_running_loop().add_signal_handler(number, server.told_to_end, number)
     opening = asyncio.ensure_future(hub.open())
     opening.add_done_callback(lambda task: server.stopping.set() if _failed(task) else None)
     stopping = asyncio.ensure_future(server.stopping.wait())
     await asyncio.wait({opening, stopping}, timeout=STANDBY_AFTER, return_when=asyncio.FIRST_COMPLETED)
+    code = 0
     if not server.stopping.is_set():
-        # Standby when the store is still not open: alive, and holding what comes until it is.
-        await server.serve(sockets=[listener])
+        try:
+            # Whoever was bound to the address as well, and not listening yet, may have come first.
+            listener.listen(BACKLOG)
+        except OSError as error:
+            code = _give_up(_cannot_listen(hub.settings.listen, error))
+        else:
+            # Standby when the store is still not open: alive, and holding what comes until it is.
+            await server.serve(sockets=[listener])
     stopping.cancel()
-    return await _end(hub, opening)
+    return await _end(hub, opening) or code
 
 
 def _failed(task: asyncio.Task[None]) -> bool:

@@ -10,7 +10,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
@@ -63,17 +65,20 @@ class Shell:
         # A status asked for in the next command is the documented command's, not our marker's.
         self._bash.stdin.write(f"{command}\n__status=$?; echo '{END}'; (exit $__status)\n")
         self._bash.stdin.flush()
-        output = self._until_end()
-        if command.endswith("&"):
-            self._listening(self._folder / command.removesuffix(" &").rpartition(">")[2])
+        output = self._until_end(command)
+        if background := re.search(r">(\S+) &", command):
+            self._listening(self._folder / background[1])
         return output
 
-    def _until_end(self) -> str:
+    def _until_end(self, command: str) -> str:
         assert self._bash.stdout is not None
         lines: list[str] = []
+        patience = Timer(DEADLINE, self.kill)
+        patience.start()
         while not (line := self._bash.stdout.readline()).endswith(f"{END}\n"):
-            assert line, "the shell ended"
+            assert line, f"{command} did not end"
             lines.append(line)
+        patience.cancel()
         return "".join([*lines, line.removesuffix(f"{END}\n")])
 
     def _listening(self, log: Path) -> None:
@@ -82,11 +87,15 @@ class Shell:
             assert time.monotonic() < deadline, f"{log.name} does not say that it is listening"
             time.sleep(0.02)
 
+    def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self._bash.pid, signal.SIGTERM)
+
     def close(self) -> None:
         """End the shell and whatever it still runs."""
         assert self._bash.stdin is not None
         assert self._bash.stdout is not None
-        os.killpg(self._bash.pid, signal.SIGTERM)
+        self.kill()
         self._bash.stdin.close()
         self._bash.stdout.read()
         self._bash.stdout.close()
