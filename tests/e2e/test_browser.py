@@ -1,0 +1,179 @@
+"""A browser's own `EventSource` on a page of another origin, and the hub as a process on LMDB."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.e2e.browser import DEADLINE, Browser, Site, chromium, said, site
+from tests.hub.serving import PUBLISHER, TOPIC, token
+
+COMMAND = [sys.executable, "-c", "from hub.cli import main; main()", "serve", "--dev"]
+BOOKS = "https://example.com/books/{id}"
+QUERY = f"topic={TOPIC}"
+TRICKY = [
+    "one\ntwo\n\nfour",
+    "one\r\ntwo\rthree\n\rfour",
+    "\n\nmiddle\r\n",
+    "\n",
+    "one\u2028two\u2029three\x85four\x0bfive\x0csix\x1cseven\x1eeight",
+    "😀 👩‍👩‍👧‍👦 🇪🇺 é e\u0301",
+    "  one\n two\n\tthree",
+    "\ufeffone\n\ufeff",
+    "",
+    "\x00one\x00\n\x00",
+    "data: one\nid: two\n\nevent: three\n\n: four",
+    '{"quoted": "\\"\\\\", "less": "</script>"}',
+    "\ufffe\uffff\U0010ffff\ufffd",
+]
+
+
+class HubProcess:
+    """A hub for pages of one origin, whose store outlives it."""
+
+    def __init__(self, directory: Path, origin: str) -> None:
+        self._flags = ["--transport-url", f"lmdb://{directory}", "--cors-origins", origin]
+        self._process: subprocess.Popen[str] | None = None
+        self.url = ""
+
+    def start(self, address: str = "127.0.0.1:0") -> None:
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("MERCURE_", "SERVER_"))
+        }
+        command = [*COMMAND, "--listen", address, *self._flags]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+        self.url = said(self._process, r"listening on (http://\S+)")
+
+    def stop(self) -> None:
+        """SIGTERM; it ends properly."""
+        process, self._process = self._process, None
+        if process is not None:
+            with process:
+                process.terminate()
+                assert process.wait(DEADLINE) == 0
+
+    def publish(self, data: str, **fields: str) -> str:
+        form = {"topic": TOPIC, "data": data, **fields}
+        response = httpx.post(self.url, data=form, headers=PUBLISHER, timeout=DEADLINE, trust_env=False)
+        assert response.status_code == 200, response.text
+        return response.text
+
+
+@pytest.fixture(scope="module")
+def listed() -> Iterator[Site]:
+    with site() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def unlisted() -> Iterator[Site]:
+    with site() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def browser(listed: Site, unlisted: Site) -> Iterator[Browser]:
+    """It ends before the sites do, which wait for the connections that it holds in reserve."""
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def hub(tmp_path: Path, listed: Site, unlisted: Site) -> Iterator[HubProcess]:
+    """A hub that lists one site, and that both name to their visitors, with a cookie for private books."""
+    hub = HubProcess(tmp_path / "hub", listed.origin)
+    try:
+        hub.start()
+        for each in (listed, unlisted):
+            each.hub, each.cookie = hub.url, token(subscribe=[BOOKS])
+        yield hub
+    finally:
+        hub.stop()
+
+
+def listen(browser: Browser, page: str, query: str = QUERY, *types: str) -> None:
+    """Open the page; its source is live when this returns."""
+    browser.open(page)
+    browser.run("return listen(...arguments)", query, types or ["message"])
+    assert browser.states(bool) == ["open"]
+
+
+def received(browser: Browser, count: int) -> list[str]:
+    return [data for _type, _id, data in browser.events(count)]
+
+
+def test_a_private_update_arrives(browser: Browser, hub: HubProcess, listed: Site) -> None:
+    """A cookie that no script can read lets a page of another, listed origin receive private updates."""
+    listen(browser, f"{listed.origin}/in")
+    event_id = hub.publish("for you", private="on")
+    assert browser.events(1) == [("message", event_id, "for you")]
+    assert browser.run("return document.cookie") == ""
+    assert not hub.url.startswith(listed.origin)
+
+
+def test_without_the_cookie_only_public_updates_arrive(browser: Browser, hub: HubProcess, listed: Site) -> None:
+    """A private update passes by who has no cookie; the public one behind it arrives."""
+    listen(browser, f"{listed.origin}/out")
+    hub.publish("for others", private="on")
+    hub.publish("for all")
+    assert received(browser, 1) == ["for all"]
+
+
+def test_a_page_of_another_origin_receives_nothing(
+    browser: Browser, hub: HubProcess, listed: Site, unlisted: Site
+) -> None:
+    """A page whose origin is not listed gets an error for good, though its visitor's cookie goes along."""
+    hub.publish("before", private="on")
+    browser.open(f"{unlisted.origin}/in")
+    query = f"{QUERY}&last_event_id=earliest"
+    browser.run("return listen(arguments[0])", query)
+    assert browser.states(bool) == ["closed"]
+    hub.publish("after", private="on")
+    assert browser.events(0) == []
+    listen(browser, f"{listed.origin}/in", query)
+    assert received(browser, 2) == ["before", "after"]
+
+
+def test_a_restart_loses_and_repeats_nothing(browser: Browser, hub: HubProcess, listed: Site) -> None:
+    """`EventSource` comes back by itself, after the last id that it saw, and gets what it was away for, once."""
+    address = hub.url.split("/")[2]
+    listen(browser, f"{listed.origin}/in")
+    hub.publish("1", private="on", retry="200")
+    hub.publish("2", private="on", id="ü 😀")
+    assert received(browser, 2) == ["1", "2"]
+    hub.stop()
+    hub.start()  # elsewhere: the browser cannot be there yet
+    hub.publish("3", private="on")
+    hub.publish("4", private="on")
+    hub.stop()
+    hub.start(address)
+    hub.publish("5", private="on")
+    states = browser.states(lambda states: states[-1] == "open" and len(states) > 1)
+    hub.publish("6", private="on")
+    assert received(browser, 6) == ["1", "2", "3", "4", "5", "6"]
+    assert set(states[1:-1]) == {"connecting"}
+
+
+def test_tricky_data_arrives_as_it_was(browser: Browser, hub: HubProcess, listed: Site) -> None:
+    """Any text survives, but for its line breaks, which all become LF."""
+    listen(browser, f"{listed.origin}/in")
+    for data in TRICKY:
+        hub.publish(data, private="on")
+    expected = [data.replace("\r\n", "\n").replace("\r", "\n") for data in TRICKY]
+    assert received(browser, len(TRICKY)) == expected
+
+
+def test_patterns_and_types(browser: Browser, hub: HubProcess, listed: Site) -> None:
+    """1.0's `match_urlpattern` selects, and an update's type selects its listeners."""
+    pattern = "match_urlpattern=https%3A%2F%2Fexample.com%2Fbooks%2F%3Aid"
+    listen(browser, f"{listed.origin}/in", pattern, "price", "message")
+    hub.publish("elsewhere", topic="https://example.com/authors/1", type="price")
+    hub.publish("unheard", type="stock")
+    hub.publish("12 EUR", type="price", private="on")
+    hub.publish("untyped", topic="https://example.com/books/2")
+    found = [(kind, data) for kind, _id, data in browser.events(2)]
+    assert found == [("price", "12 EUR"), ("message", "untyped")]
