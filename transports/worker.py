@@ -65,7 +65,8 @@ class Worker(Generic[S]):
     ) -> None:
         self.store, self._committed, self._pushed, self._ended = store, committed, pushed, ended
         self._loop = asyncio.get_running_loop()
-        self._queue: SimpleQueue[Job | None] = SimpleQueue()
+        self._queue: SimpleQueue[list[Job] | None] = SimpleQueue()
+        self._coming: list[Job] = []
         self._appends: deque[Job] = deque()
         self._calls: deque[Job] = deque()
         self._stopping = False
@@ -87,8 +88,15 @@ class Worker(Generic[S]):
         self._waiting.append(job)
         if self._watch is None:
             self._watch = self._loop.call_at(job.deadline, self._expire)
-        self._queue.put(job)
+        if not self._coming:
+            self._loop.call_soon(self._hand_over)
+        self._coming.append(job)
         return job.future
+
+    def _hand_over(self) -> None:
+        """All jobs of one turn of the loop at once: the thread would begin a commit with the first of them alone."""
+        jobs, self._coming = self._coming, []
+        self._queue.put(jobs)
 
     def _expire(self) -> None:
         now = self._loop.time()
@@ -101,6 +109,7 @@ class Worker(Generic[S]):
 
     async def stop(self) -> None:
         """Finish what is queued, then end the thread. After `PATIENCE` it is left alone, and ends when it can."""
+        self._hand_over()
         self._queue.put(None)
         await asyncio.wait([self._stopped], timeout=PATIENCE)
         if self._stopped.done():
@@ -131,13 +140,11 @@ class Worker(Generic[S]):
                 idle = False
         return True
 
-    def _sort(self, job: Job | None) -> None:
-        if job is None:
+    def _sort(self, jobs: list[Job] | None) -> None:
+        if jobs is None:
             self._stopping = True
-        elif isinstance(job.task, Record):
-            self._appends.append(job)
-        else:
-            self._calls.append(job)
+        for job in jobs or ():
+            (self._appends if isinstance(job.task, Record) else self._calls).append(job)
 
     def _group(self) -> list[tuple[Job, Record]]:
         group: list[tuple[Job, Record]] = []
