@@ -1,0 +1,256 @@
+"""Several hubs on one LMDB directory: one of them refused, one of them waiting, or all of them as one."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from time import monotonic
+
+import pytest
+
+from hub.events import Event
+from tests.e2e.processes import (
+    PAUSE,
+    Address,
+    Connection,
+    Hubs,
+    Publisher,
+    Subscriber,
+    check_order,
+    free_port,
+    get,
+    measured,
+    receipts_of,
+    replay,
+    running,
+    subscribed,
+    until,
+)
+
+
+@pytest.fixture
+def hubs(tmp_path: Path) -> Iterator[Hubs]:
+    with Hubs(tmp_path) as hubs:
+        yield hubs
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    return f"lmdb://{tmp_path}/store"
+
+
+def publishing(*publishers: Publisher) -> AbstractAsyncContextManager[None]:
+    return running(*(each.publish() for each in publishers))
+
+
+@pytest.mark.parametrize(
+    ("first_says", "second_says", "timeout"),
+    [("", "", 1.0), ("", "?lock=shared&lock_timeout=200ms", 0.2), ("?lock=shared", "?lock_timeout=200ms", 0.2)],
+    ids=["exclusive", "shared-second", "shared-first"],
+)
+async def test_a_second_hub_is_refused(
+    hubs: Hubs, store: str, first_says: str, second_says: str, timeout: float
+) -> None:
+    """It ends within lock_timeout + 1 s without ever listening, says who holds the lock, and disturbs nobody."""
+    first = hubs.start(store + first_says)
+    address = await first.listening()
+    async with subscribed(1, [address]) as [subscriber]:
+        port = free_port()
+        second = hubs.start(store + second_says, listen=f"127.0.0.1:{port}")
+        while second.running:
+            with pytest.raises(ConnectionRefusedError):
+                await get(("127.0.0.1", port), "/mercure/health/live")
+            await asyncio.sleep(PAUSE)
+        took = monotonic() - second.started
+        last = second.stderr.splitlines()[-1]
+        assert second.process.returncode == 2
+        assert f'"{store}": invalid transport: timeout' in last
+        assert all(way in last for way in ("lock_timeout", "lock=shared", "redis://"))
+        assert f"host {socket.gethostname()}, pid {first.process.pid} holds" in last
+        assert second.stdout == ""
+        assert timeout <= took < timeout + 1
+        await Publisher("after", [address]).publish(1)
+        await until(lambda: subscriber.data == ["after 0"])
+        assert subscriber.ends == []
+    first.send(signal.SIGTERM)
+    assert await first.ended() == 0
+    assert first.stderr == ""
+    measured(f"refused, lock_timeout {timeout:g} s", [took])
+
+
+async def test_standby_takes_over(hubs: Hubs, store: str) -> None:
+    """A hub in standby is live, holds what comes, and serves once the other is told to end: nothing lost or twice."""
+    first = hubs.start(store, "--drain", "2s")
+    old = await first.listening()
+    second = hubs.start(f"{store}?lock_timeout=60s")
+    new = await second.listening()
+    assert (await get(new, "/mercure/health/live")).status == 200
+    assert (await get(new, "/mercure/health/ready")).status == 503
+    held, publishers = Publisher("held", [new]), [Publisher(f"publisher {n}", [old, new]) for n in range(4)]
+    live, everything = Subscriber([new]), Subscriber([new], "earliest")
+    async with (
+        subscribed(20, [old, new]) as moved,
+        running(live.follow(), everything.follow()),
+        publishing(held, *publishers),
+    ):
+        await until(lambda: all(len(each.events) > 100 for each in moved))
+        assert [held.receipts, live.answers, everything.answers] == [[], [], []]
+        first.send(signal.SIGTERM)
+        told = monotonic()
+        assert await first.ended() == 0
+        ended = monotonic() - told
+        await until(lambda: all(len(receipts_of([each], new)) > 50 for each in (held, *publishers)))
+        receipts = receipts_of([held, *publishers])
+        history = await replay(new, receipts)
+        check_order(history, receipts)
+        await check_streams(history, old, moved, everything, live)
+    assert first.stderr == second.stderr == ""
+    last_old = max(each.answered for each in receipts_of(publishers, old))
+    gap = min(each.answered for each in receipts_of([held, *publishers], new)) - last_old
+    assert gap < 1
+    measured("standby: from the last 200 of the old hub to the first of the new one", [gap])
+    measured("standby: from SIGTERM to the last 200 of the old hub", [last_old - told])
+    measured("standby: from SIGTERM to the exit of the old hub, 20 subscribers, --drain 2s", [ended])
+
+
+async def check_streams(
+    history: Sequence[Event], old: Address, moved: Sequence[Subscriber], everything: Subscriber, live: Subscriber
+) -> None:
+    """Those who moved were let go properly and have it all, as has who asked for it; the live one has what was new."""
+    for each in (*moved, everything):
+        await until(lambda: len(each.events) >= len(history))  # noqa: B023 - awaited in the loop
+        assert each.events[: len(history)] == history
+    assert all([(end.address, end.clean) for end in each.ends] == [(old, True)] for each in moved)
+    start = history.index(live.events[0])
+    await until(lambda: len(live.events) >= len(history) - start)
+    assert live.events[: len(history) - start] == history[start:]
+    assert start >= 100, "it got what was old"
+
+
+async def test_a_kept_connection_is_sent_on(hubs: Hubs, store: str) -> None:
+    """After SIGTERM a POST on a kept-alive connection gets 503, Retry-After and Connection: close."""
+    hub = hubs.start(store, "--drain", "1s")
+    address = await hub.listening()
+    async with (
+        subscribed(30, [address]) as subscribers,
+        Connection.to(address) as kept,
+        Connection.to(address) as probe,
+    ):
+        assert (await kept.publish("before")).status == 200
+        assert (await probe.request("GET", "/mercure/health/ready", {})).status == 200
+        hub.send(signal.SIGTERM)
+        await until(lambda: subscribers[0].ends)
+        answer = await kept.publish("after")
+        assert (answer.status, answer.headers["retry-after"], answer.headers["connection"]) == (503, "1", "close")
+        assert (await probe.request("GET", "/mercure/health/ready", {})).status == 503
+        assert await hub.ended() == 0
+        assert all(each.data == ["before"] for each in subscribers)
+    assert hub.stderr == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_standby_can_be_ended(hubs: Hubs, store: str, number: signal.Signals) -> None:
+    """A signal ends a hub in standby at once with exit code 0; who was held is told to come back."""
+    await hubs.start(store).listening()
+    standby = hubs.start(f"{store}?lock_timeout=60s")
+    address = await standby.listening()
+    held, subscriber = Publisher("held", [address]), Subscriber([address])
+    async with running(subscriber.follow()), publishing(held):
+        assert (await get(address, "/mercure/health/ready")).status == 503
+        standby.send(number)
+        told = monotonic()
+        assert await standby.ended() == 0
+        took = monotonic() - told
+        assert took < 1
+        assert [answer.headers["retry-after"] for answer in held.refusals] == ["1"]
+        assert [answer.body for answer in subscriber.answers] == ["retry: 1000\n\n"]
+    assert standby.stderr == ""
+    measured(f"standby: from {number.name} to its exit", [took])
+
+
+async def test_a_signal_before_standby(hubs: Hubs, store: str) -> None:
+    """A hub that waits for the lock and does not listen yet obeys too."""
+    await hubs.start(store).listening()
+    waiting = hubs.start(f"{store}?lock_timeout=60s")
+    await until(lambda: waiting.obeys(signal.SIGTERM))
+    waiting.send(signal.SIGTERM)
+    assert await waiting.ended(within=1) == 0
+    assert waiting.stdout == waiting.stderr == ""
+
+
+async def test_standby_gives_up(hubs: Hubs, store: str) -> None:
+    """A lock that never comes free ends the standby at lock_timeout, as a refusal would."""
+    await hubs.start(store).listening()
+    standby = hubs.start(f"{store}?lock_timeout=3s")
+    address = await standby.listening()
+    held, subscriber = Publisher("held", [address]), Subscriber([address])
+    async with running(subscriber.follow()), publishing(held):
+        assert await standby.ended() == 2
+        took = monotonic() - standby.started
+        assert [answer.status for answer in held.refusals] == [503]
+        assert [answer.status for answer in subscriber.answers] == [200]
+    assert 3 <= took < 5
+    assert f'"{store}": invalid transport: timeout' in standby.stderr.splitlines()[-1]
+
+
+async def test_shared_is_one_hub(hubs: Hubs, store: str) -> None:
+    """What is published on either hub reaches the subscribers of both once, in one order, also those who cross over."""
+    started = [hubs.start(f"{store}?lock=shared") for _ in range(2)]
+    addresses = [await each.listening() for each in started]
+    publishers = [Publisher(f"publisher {n}", [addresses[n % 2]]) for n in range(6)]
+    async with subscribed(3, addresses[:1]) as here, subscribed(3, addresses[1:]) as there:
+        await asyncio.gather(*(each.publish(40) for each in publishers))
+        await until(lambda: all(len(each.events) >= 240 for each in here + there))
+        events = here[0].events[:]
+        check_order(events, receipts_of(publishers))
+        assert all(each.events == events for each in here + there)
+        for at in (0, 119, 238):
+            for address in addresses:
+                async with subscribed(1, [address], events[at].id) as [crossed]:
+                    await until(lambda: len(crossed.events) >= 239 - at)  # noqa: B023 - awaited in the loop
+                    assert crossed.events == events[at + 1 :]
+                    assert crossed.answers[0].headers["last-event-id"] == events[at].id
+
+
+async def test_one_shared_hub_ends(hubs: Hubs, store: str) -> None:
+    """The other goes on without a gap; whoever comes over to it misses nothing and gets nothing twice."""
+    first, second = (hubs.start(f"{store}?lock=shared", "--drain", "500ms") for _ in range(2))
+    addresses = [await first.listening(), await second.listening()]
+    old, new = addresses
+    moving = [Publisher(f"moving {n}", addresses) for n in range(3)]
+    staying = [Publisher(f"staying {n}", [new]) for n in range(3)]
+    async with subscribed(5, addresses) as moved, subscribed(5, [new]) as stayed:
+        async with publishing(*moving, *staying):
+            await until(lambda: all(len(each.events) > 100 for each in moved))
+            first.send(signal.SIGTERM)
+            assert await first.ended() == 0
+            before = len(receipts_of(staying))
+            await until(
+                lambda: len(receipts_of(staying)) > before + 50 and all(receipts_of([each], new) for each in moving)
+            )
+        receipts = receipts_of([*moving, *staying])
+        history = await replay(new, receipts)
+        check_order(history, receipts)
+        await until(lambda: all(len(each.events) >= len(history) for each in moved + stayed))
+        assert all(each.events[: len(history)] == history for each in moved + stayed)
+        assert all([(end.address, end.clean) for end in each.ends] == [(old, True)] for each in moved)
+        assert all(each.ends == [] for each in stayed)
+    answered = sorted(each.answered for each in receipts_of(staying))
+    measured(
+        "shared: longest time between two 200s of the hub that stays", [max(map(float.__sub__, answered[1:], answered))]
+    )
+    assert first.stderr == second.stderr == ""
+
+
+async def test_one_key_at_both_hubs(hubs: Hubs, store: str) -> None:
+    """The same Idempotency-Key sent to both at once appends once, and both say the same id."""
+    addresses = [await hubs.start(f"{store}?lock=shared").listening() for _ in range(2)]
+    twins = [[Publisher("twin", [address]), Publisher("other", [address])] for address in addresses]
+    await asyncio.gather(*(each.publish(50) for pair in twins for each in pair))
+    here, there = ({receipt.data: receipt.id for receipt in receipts_of(pair)} for pair in twins)
+    assert here == there
+    history = await replay(addresses[0], receipts_of(twins[0]))
+    assert {event.data: event.id for event in history} == here
+    assert len(history) == 100
