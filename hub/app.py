@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
 
@@ -59,6 +59,9 @@ class Hub:
         )
         self._dispatcher = Dispatcher(self.log, audiences, self.streams)
         self._tasks: list[asyncio.Task[None]] = []
+        self.failed = False
+        self.on_failure: Callable[[], None] = lambda: None
+        """Called when the hub can't go on: whoever runs it ends the process, so that another is started."""
         self._hurried = asyncio.Event()
         self.settings = settings
 
@@ -98,8 +101,10 @@ class Hub:
         try:
             await self._dispatcher.run()
         except Exception:
-            logger.exception("the dispatcher ended; readiness turns false and all streams are closed")
+            logger.exception("the dispatcher failed; the hub ends")
+            self.failed = True
             self.lifecycle.drain()
+            self.on_failure()
             for stream in list(self.streams.open):
                 stream.finish()
 

@@ -97,12 +97,8 @@ class Audience:
                 count = -1
             if count != size:
                 refused.append((slot, count))
-        return [self._refused(self._direct[slot], framed, count) for slot, count in refused]
-
-    def _refused(self, member: Member, framed: bytes, count: int) -> Member:
-        assert isinstance(member.wire, TakenOver)  # noqa: S101 - only those have a descriptor
-        member.wire.sent(framed, count)
-        return member
+        members = [(self._direct[slot], count) for slot, count in refused]
+        return [member for member, count in members if not _sent(member.wire, framed, count)]
 
 
 class Audiences:
@@ -152,6 +148,11 @@ class Audiences:
             if self._matching.any((matcher,), update.topics):
                 found.update(self._index[matcher])
         return (audience for audience in found if not update.private or audience.may_read(update))
+
+
+def _sent(wire: Wire, framed: bytes, count: int) -> bool:
+    assert isinstance(wire, TakenOver)  # noqa: S101 - only those have a descriptor
+    return wire.sent(framed, count)
 
 
 def _indexed(matcher: Matcher) -> str | Matcher:

@@ -5,8 +5,8 @@ import logging
 from collections.abc import Sequence
 
 from hub.audiences import Audience, Audiences, Member
-from hub.stream import Log, Streams, encode
-from transports import Entry, HistoryTrimmed, TransportUnavailable
+from hub.stream import Log, Streams, encode, first_part
+from transports import Entry, HistoryTrimmed, TransportClosed, TransportUnavailable
 
 RETRY = 0.1
 """Seconds until a tail that broke off is taken up again, from the dispatcher's own cursor."""
@@ -29,23 +29,38 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Follow the log until the transport is closed. An outage is waited out; subscribers keep their connection."""
+        trimmed = False
         while True:
             try:
+                if trimmed:
+                    await self._skip()
+                    trimmed = False
                 async for batch in self._log.transport.tail(self._log.position):
-                    self.fan_out(batch)
+                    await self._fan_out_parts(batch)
+                return
+            except TransportClosed:
                 return
             except HistoryTrimmed:
-                await self._skip()
+                trimmed = True
             except TransportUnavailable as error:
                 logger.warning("the store does not answer, subscribers wait: %s", error)
                 await asyncio.sleep(RETRY)
 
     async def _skip(self) -> None:
         """Entries are gone that live subscribers had to get: end their streams, so that they learn of the loss."""
+        position, _ = await self._log.transport.last()
         logger.error("history was trimmed before it was dispatched; all streams are closed")
         for stream in list(self._streams.open):
             stream.finish()
-        await self.start()
+        self._log.advance(position)
+
+    async def _fan_out_parts(self, batch: Sequence[Entry]) -> None:
+        while batch:
+            part = first_part(batch)
+            self.fan_out(part)
+            batch = batch[len(part) :]
+            if batch:
+                await asyncio.sleep(0)
 
     def fan_out(self, batch: Sequence[Entry]) -> None:
         """Push one batch, one write a subscriber. No ``await`` up to the moment when the cursor stands behind it."""

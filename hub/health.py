@@ -30,6 +30,7 @@ class Ready:
     lifecycle: Lifecycle
     _checked: float = field(default=-CHECK_AGAIN)
     _reason: str = ""
+    _checking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def answer(self, _request: Request) -> Response:
         reason = await self._why_not()
@@ -42,9 +43,10 @@ class Ready:
             return "the hub is ending"
         if not self.lifecycle.opened.is_set():
             return "the hub waits for its store"
-        if time.monotonic() - self._checked >= CHECK_AGAIN:
-            self._reason = await self._check()
-            self._checked = time.monotonic()
+        async with self._checking:
+            if time.monotonic() - self._checked >= CHECK_AGAIN:
+                self._reason = await self._check()
+                self._checked = time.monotonic()
         return self._reason
 
     async def _check(self) -> str:

@@ -27,18 +27,17 @@ class Lifecycle:
     def serving(self) -> bool:
         return self.opened.is_set() and not self.draining
 
-    async def wait_until_open(self) -> bool:
-        """Hold a request until the store is open; False: it cannot be served by this process."""
+    async def wait_until_open(self, gone: asyncio.Future[None] | None) -> bool:
+        """Hold a request until the store is open; False: this process cannot serve it, or its client has left."""
         if self.opened.is_set() or self.draining or self._held >= HELD:
             return self.serving
         self._held += 1
+        opened = asyncio.ensure_future(self.opened.wait())
         try:
-            async with asyncio.timeout(HOLD):
-                await self.opened.wait()
-        except TimeoutError:
-            return False
+            await asyncio.wait({opened, gone or opened}, timeout=HOLD, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._held -= 1
+            opened.cancel()
         return self.serving
 
     def drain(self) -> None:

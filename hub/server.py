@@ -26,6 +26,8 @@ SEND_BUFFER = 64 * 1024
 """Bytes of kernel memory that a stalled reader can bind; without it, it is 3–4 MB (the kernel doubles the value)."""
 MAX_HEAD = 64 * 1024
 """Bytes of a request before its body: httptools itself takes megabytes. A query with 1,000 topics fits."""
+MAX_PIPELINED = 16
+"""Requests that may wait behind a running one; hardly any client sends one, and uvicorn itself takes any number."""
 HEAD_TIMEOUT = 10.0
 """Seconds that a client may take to send them: httptools itself waits for ever."""
 STANDBY_AFTER = 1.5
@@ -39,7 +41,9 @@ class HubProtocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 with bounds on the request head, and with connections that the application can take over."""
 
     _head = 0
+    _fields = 0
     _head_timer: asyncio.TimerHandle | None = None
+    _closed: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -48,16 +52,33 @@ class HubProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_complete()
         super().connection_lost(exc)
+        if self._closed is not None and not self._closed.done():
+            self._closed.set_result(None)
+
+    def closed(self) -> asyncio.Future[None]:
+        """Done once the connection is over."""
+        self._closed = self._closed or self.loop.create_future()
+        return self._closed
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._fields = 0
         if self._head_timer is None:
             self._expect_head()
         extensions: dict[str, Any] = {CONNECTION: self}
         self.scope["extensions"] = extensions
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # The trailers of a chunked body come here too. An error in a callback is a 400 and the end of the connection.
+        self._fields += len(name) + len(value)
+        if self._fields > MAX_HEAD:
+            raise ValueError(f"header fields of more than {MAX_HEAD} bytes")
+        super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         self._head_complete()
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise ValueError(f"more than {MAX_PIPELINED} pipelined requests")
         super().on_headers_complete()
 
     def data_received(self, data: bytes) -> None:
@@ -67,6 +88,13 @@ class HubProtocol(HttpToolsProtocol):
                 return
             self._head += len(data)
         super().data_received(data)
+        if self._between_requests() and not self.transport.is_closing():
+            self._expect_head()
+
+    def _between_requests(self) -> bool:
+        """Is nothing under way, and nothing timed? uvicorn's keep-alive timer stops at whatever byte comes."""
+        timed = self._head_timer is not None or self.timeout_keep_alive_task is not None
+        return not timed and (self.cycle is None or self.cycle.response_complete)
 
     def _expect_head(self) -> None:
         self._head = 0
@@ -132,6 +160,7 @@ class HubServer(uvicorn.Server):
         self._hub = hub
         self._on_listening = on_listening
         self.stopping = asyncio.Event()
+        hub.on_failure = self.stopping.set
 
     def told_to_end(self, number: signal.Signals) -> None:
         """SIGTERM and SIGINT begin the drain; a SIGINT after that, Ctrl-C once more, is for not waiting for it."""
@@ -243,4 +272,4 @@ async def _end(hub: Hub, opening: asyncio.Task[None]) -> int:
             await hub.close()
             return _give_up(error)
     await hub.close()
-    return 0
+    return 1 if hub.failed else 0

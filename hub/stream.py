@@ -11,10 +11,12 @@ from sse_starlette.event import ServerSentEvent
 from hub.audiences import Audience, Audiences
 from hub.timers import TimerWheel
 from hub.wire import Wire
-from transports import HistoryTrimmed, Position, Transport, TransportClosed, TransportUnavailable, Update
+from transports import Entry, HistoryTrimmed, Position, Transport, TransportClosed, TransportUnavailable, Update
 
 PAGE = 256
 """Entries that a reader that is behind takes from the log at once."""
+PAGE_SIZE = 1024 * 1024
+"""Characters of data, from which on a page is cut short; what one reader, or one push, keeps in memory."""
 CACHED_PAGES = 64
 """Full pages that are kept for readers at the same place: after a restart all come back at once."""
 CACHED_PAGE_BYTES = 256 * 1024
@@ -35,8 +37,20 @@ class Event(NamedTuple):
 
 def encode(update: Update) -> bytes:
     """The update as a server-sent event. CR and CRLF in its data become LF (Mercure, "Publication", `data`)."""
-    event = ServerSentEvent(update.data, event=update.type, id=update.id, retry=update.retry, sep="\n")
-    return event.encode()
+    fields = ServerSentEvent(event=update.type, id=update.id, retry=update.retry, sep="\n").encode()
+    data = update.data.encode().replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    # Not the library's loop over lines: 4 MiB of them would hold up the event loop for two seconds.
+    return b"%bdata: %b\n\n" % (fields[:-1], data.replace(b"\n", b"\ndata: "))
+
+
+def first_part(entries: Sequence[Entry]) -> Sequence[Entry]:
+    """The first entries, at least one, until their data reaches `PAGE_SIZE`."""
+    size = 0
+    for count, (_, update) in enumerate(entries, 1):
+        size += len(update.data)
+        if size >= PAGE_SIZE:
+            return entries[:count]
+    return entries
 
 
 class Log:
@@ -73,13 +87,14 @@ class Log:
         return await asyncio.shield(loading)
 
     async def _load(self, after: Position) -> Sequence[Event]:
-        entries = await self.transport.read(after, PAGE)
+        entries = first_part(await self.transport.read(after, PAGE))
         return [Event(position, update, encode(update)) for position, update in entries]
 
     def _loaded(self, after: Position, task: asyncio.Task[Sequence[Event]]) -> None:
         del self._loading[after]
-        if task.cancelled() or task.exception() or len(task.result()) < PAGE:
-            return  # a short page may be longer the next time
+        # A short page may be longer the next time, and what is earliest changes when history is trimmed.
+        if after == 0 or task.cancelled() or task.exception() or len(task.result()) < PAGE:
+            return
         if sum(len(event.text) for event in task.result()) <= CACHED_PAGE_BYTES:
             self._pages[after] = task.result()
             if len(self._pages) > CACHED_PAGES:

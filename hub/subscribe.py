@@ -15,10 +15,10 @@ from starlette.types import Receive, Scope, Send
 
 from hub.authorization import Authorizer, Grants
 from hub.errors import Problem
-from hub.lifecycle import Lifecycle, unavailable
+from hub.lifecycle import Lifecycle
 from hub.matchers import InvalidMatcher, Matcher, Matching, invalid_character
 from hub.stream import HEARTBEAT, Stream, Streams
-from hub.wire import Connection, wire_for
+from hub.wire import Connection, gone, wire_for
 from transports import EARLIEST, Position, TransportClosed, TransportUnavailable
 
 JITTER = 0.1
@@ -93,7 +93,7 @@ class Subscribe:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        if not await self.lifecycle.wait_until_open():
+        if not (self.lifecycle.serving or await self.lifecycle.wait_until_open(gone(scope))):
             await _come_back()(scope, receive, send)
             return
         pairs, generations = parse_query(scope["query_string"]), _GENERATIONS[self.protocol]
@@ -101,7 +101,11 @@ class Subscribe:
         grants = self.authorizer.subscriber(request)
         self._check(matchers)
         asked = last_event_id(request.headers.get("Last-Event-ID"), pairs, generations)
-        cursor, headers = await self._cursor(asked, generations)
+        try:
+            cursor, headers = await self._cursor(asked, generations)
+        except (TransportUnavailable, TransportClosed):
+            await _come_back()(scope, receive, send)
+            return
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         if request.method == "HEAD":
             await send({"type": "http.response.body"})
@@ -116,10 +120,14 @@ class Subscribe:
         except InvalidMatcher as error:
             raise Problem(400, str(error)) from None
 
-    async def _cursor(self, asked: str | None, generations: Sequence[str]) -> tuple[Position | None, RawHeaders]:
-        """Where the stream starts (None: with what is new), and the response headers that say so."""
+    async def _cursor(self, asked: str | None, generations: Sequence[str]) -> tuple[Position, RawHeaders]:
+        """Where the stream starts, and the response headers that say so.
+
+        Without an id it is where the dispatcher stands before the client has seen the head: what is published after
+        that is new to it.
+        """
         if asked is None:
-            return None, _raw(STREAM_HEADERS)
+            return self.streams.log.position, _raw(STREAM_HEADERS)
         position = await self._position_of(asked)
         told = EARLIEST if position is None else asked
         names = [_TOLD_IN[generation] for generation in generations]
@@ -128,18 +136,17 @@ class Subscribe:
     async def _position_of(self, event_id: str) -> Position | None:
         if event_id == EARLIEST or len(event_id) > MAX_EVENT_ID or invalid_character(event_id):
             return None
-        try:
-            return await self.streams.log.transport.position_of(event_id)
-        except (TransportUnavailable, TransportClosed):
-            raise unavailable("the store of this hub does not answer; try again") from None
+        return await self.streams.log.transport.position_of(event_id)
 
     async def _stream(
-        self, connection: Connection, matchers: Sequence[Matcher], grants: Grants, cursor: Position | None
+        self, connection: Connection, matchers: Sequence[Matcher], grants: Grants, cursor: Position
     ) -> None:
         wire, carry = connection
         audience = self.streams.audiences.enter(matchers, grants.subscribe)
-        position = self.streams.log.position if cursor is None else cursor
-        Stream(self.streams, wire, audience, position, self._deadline(grants.expires)).start()
+        stream = Stream(self.streams, wire, audience, cursor, self._deadline(grants.expires))
+        stream.start()
+        if self.lifecycle.draining:
+            stream.finish()
         if carry is not None:
             await carry()
 

@@ -65,6 +65,14 @@ class Offer(Protocol):
 
     def abort(self) -> None: ...
 
+    def closed(self) -> asyncio.Future[None]: ...
+
+
+def gone(scope: Scope) -> asyncio.Future[None] | None:
+    """Done when the client has left, where the server can tell without reading the request's body."""
+    offer: Offer | None = scope.get("extensions", {}).get(CONNECTION)
+    return None if offer is None else offer.closed()
+
 
 def chunk(payload: bytes) -> bytes:
     """One chunk of a chunked body (RFC 9112 section 7.1)."""
@@ -111,14 +119,15 @@ class TakenOver(asyncio.Protocol, Wire):
             return -1
 
     def sent(self, framed: bytes, count: int) -> bool:
-        """Deal with what `write` answered; True when all of it went out."""
+        """Deal with what `write` answered; True when nothing waits after all."""
         if count == len(framed) or self._transport is None:
             return True
         if count < 0:
             self._transport.abort()
-        else:
-            self._transport.write(framed[count:])
-        return False
+            return False
+        # A view: however many readers are slow, the bytes are there once.
+        self._transport.write(memoryview(framed)[count:])
+        return not self._transport.get_write_buffer_size()
 
     def waiting(self) -> int:
         return self._transport.get_write_buffer_size() if self._transport else 0

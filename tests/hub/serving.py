@@ -129,12 +129,15 @@ def _request(header: str, query: str = f"topic={TOPIC}") -> bytes:
 async def received(reader: asyncio.StreamReader, count: int) -> list[str]:
     """The ids of the next events of a raw connection, however they are chunked."""
     ids: list[str] = []
+    rest = b""
     async with asyncio.timeout(60):
         while len(ids) < count:
-            line = await reader.readline()
-            assert line, f"the stream ended after {len(ids)} events"
-            if line.startswith(b"id: "):
-                ids.append(line[4:-1].decode())
+            part = await reader.read(2**18)
+            assert part, f"the stream ended after {len(ids)} events"
+            *lines, rest = (rest + part).split(b"\n")
+            ids += [line[4:].decode() for line in lines if line.startswith(b"id: ")]
+            # Of a long line that is not yet whole only the beginning matters: is it an id?
+            rest = rest[:100] if rest[:4] not in b"id: " else rest
     return ids
 
 

@@ -60,6 +60,30 @@ async def test_a_loss_ends_all_streams(served: Served, monkeypatch: pytest.Monke
         assert (await stream.next()).data == "lost"
 
 
+async def test_a_loss_during_an_outage_is_shown_after_it(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store fails again just when the dispatcher asks where the log goes on: it asks again."""
+    breaking(served, monkeypatch, HistoryTrimmed())
+    last, calls = served.hub.transport.last, 0
+
+    async def fails_once() -> tuple[int, str]:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise TransportUnavailable("gone")
+        return await last()
+
+    monkeypatch.setattr(served.hub.transport, "last", fails_once)
+    await restarted(served)
+    async with served.subscribe() as stream:
+        await served.live(1)
+        await served.publish("lost")
+        await stream.ended()
+    reader, _ = await served.stream()
+    await served.live(1)
+    assert await received(reader, 0) == []
+    assert [await served.publish("seen")] == await received(reader, 1)
+
+
 async def test_an_unexpected_failure_ends_the_service(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hub that can't dispatch takes no updates, is not ready and keeps no stream that would stay silent."""
     breaking(served, monkeypatch, ZeroDivisionError())
@@ -68,5 +92,5 @@ async def test_an_unexpected_failure_ends_the_service(served: Served, monkeypatc
         await served.live(1)
         await served.publish("x")
         await stream.ended()
-    await until(lambda: served.hub.lifecycle.draining)
-    assert (await served.post({"topic": TOPIC})).status_code == 503
+    await until(served.server.stopping.is_set)
+    assert served.hub.failed

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hub.errors import Problem
 from hub.matchers import Matching
-from hub.publish import MAX_TOPICS, check_content_type, idempotency_key, parse_form, update_from
+from hub.publish import FORM, MAX_TOPICS, check_content_type, idempotency_key, parse_form, update_from
 from tests.hub.serving import PUBLISHER, TOPIC, Served, bearer, problem, serving, token
 
 MATCHING = Matching("https://hub.example/.well-known/mercure")
@@ -150,7 +150,13 @@ def test_any_idempotency_key_is_a_key_or_a_problem(values: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["", "application/json", "multipart/form-data; boundary=x", "application/x-www-form-urlencoded; charset=latin-1"],
+    [
+        "",
+        "application/json",
+        "multipart/form-data; boundary=x",
+        f"{FORM}; charset=latin-1",
+        f"{FORM}; charset*=utf-8''x; charset*0=y",
+    ],
 )
 def test_other_bodies_are_415(value: str) -> None:
     """Only forms in UTF-8 are read."""

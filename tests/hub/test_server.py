@@ -11,6 +11,7 @@ from hub import server
 from hub.server import MAX_HEAD
 from hub.wire import CHATTER
 from tests.hub.serving import DEADLINE, PUBLISHER, TOPIC, WIRES, Served, serving, until
+from transports.memory import MemoryTransport
 
 GET = f"GET /.well-known/mercure?topic={TOPIC} HTTP/1.1\r\nHost: hub\r\n".encode()
 
@@ -78,6 +79,31 @@ async def test_garbage_is_refused(served: Served, garbage: bytes) -> None:
     first = (await answer(reader)).split(b"\r\n")[0]
     assert first == b"" or b" 4" in first
     writer.close()
+
+
+async def test_trailers_are_bounded(served: Served) -> None:
+    """Header fields after a chunked body count like those before it."""
+    _, writer = await served.raw(b"GET /healthz HTTP/1.1\r\nHost: hub\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n")
+    await until(lambda: len(served.server.server_state.connections) == 1)
+    for number in range(4000):
+        writer.write(b"x%d: %s\r\n" % (number, b"v" * 40))
+    await until(lambda: not served.server.server_state.connections)
+
+
+async def test_pipelined_requests_are_bounded(served: Served) -> None:
+    """A client that sends requests by the thousand without waiting is cut off."""
+    reader, _ = await served.raw(b"GET /mercure/health/ready HTTP/1.1\r\nHost: hub\r\n\r\n" * 5000)
+    assert (await answer(reader)).count(b"200 OK") < 1000
+
+
+@pytest.mark.parametrize("rest", [b"\r\n", b"GET"])
+async def test_a_kept_connection_does_not_dawdle(served: Served, rest: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes that begin no request, or only half of one, do not keep an idle connection open."""
+    monkeypatch.setattr(server, "HEAD_TIMEOUT", 0.2)
+    reader, writer = await served.raw(b"GET /healthz HTTP/1.1\r\nHost: hub\r\n\r\n")
+    await reader.readuntil(b"live\n")
+    writer.write(rest)
+    assert await answer(reader) == b""
 
 
 async def test_http_1_0_gets_a_stream(served: Served) -> None:
@@ -182,16 +208,8 @@ async def test_a_subscriber_at_the_end_is_sent_back() -> None:
 async def test_requests_are_held_in_standby() -> None:
     """While the store is being opened, live is 200, ready 503, and publishers and subscribers wait."""
     release = asyncio.Event()
-    async with serving() as other:  # any running hub's classes serve; this one's store opens late
-        transport = type(other.hub.transport)
-    opened = transport.open
-
-    async def open_late(self: object) -> None:
-        await release.wait()
-        await opened(self)  # type: ignore[arg-type]
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(transport, "open", open_late)
+        opens_late(patch, release)
         async with serving() as served:
             base = "http://{}:{}/mercure/health".format(*served.address)
             assert (await served.client.get(f"{base}/live")).status_code == 200
@@ -201,3 +219,48 @@ async def test_requests_are_held_in_standby() -> None:
             release.set()
             assert (await publishing).status_code == 200
             assert (await served.client.get(f"{base}/ready")).status_code == 200
+
+
+def opens_late(patch: pytest.MonkeyPatch, release: asyncio.Event) -> None:
+    """The store opens when told: a lock that another process holds."""
+    opened = MemoryTransport.open
+
+    async def open_late(self: MemoryTransport) -> None:
+        await release.wait()
+        await opened(self)
+
+    patch.setattr(MemoryTransport, "open", open_late)
+
+
+async def test_who_leaves_is_not_held() -> None:
+    """Clients that went away in standby do not take the places of others."""
+    release = asyncio.Event()
+    with pytest.MonkeyPatch.context() as patch:
+        opens_late(patch, release)
+        async with serving() as served:
+            held = [await served.stream() for _ in range(50)]
+            await until(lambda: served.hub.lifecycle._held == 50)
+            for _, writer in held:
+                writer.transport.abort()
+            await until(lambda: served.hub.lifecycle._held == 0)
+            release.set()
+
+
+async def test_a_stream_that_opens_during_the_drain_is_ended() -> None:
+    """The store answers late where a subscriber stands; by then the hub is ending."""
+    async with serving() as served:
+        position_of = served.hub.transport.position_of
+        asked, answered = asyncio.Event(), asyncio.Event()
+
+        async def late(event_id: str) -> int | None:
+            asked.set()
+            await answered.wait()
+            return await position_of(event_id)
+
+        served.hub.transport.position_of = late  # type: ignore[method-assign]
+        reader, _ = await served.stream("Last-Event-ID: x\r\n")
+        await asked.wait()
+        served.hub.lifecycle.drain()
+        answered.set()
+        async with asyncio.timeout(DEADLINE):
+            await reader.readuntil(b"0\r\n\r\n")

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from hub.stream import PAGE
+from hub.wire import TakenOver
 from tests.hub.serving import DEADLINE, TOPIC, WIRES, Served, bearer, received, serving, token, until
 from transports import Update
 
@@ -56,6 +57,62 @@ async def whole_events(reader: asyncio.StreamReader) -> list[str]:
     return [line[4:].decode() for line in lines if line.startswith(b"id: ")]
 
 
+@pytest.mark.parametrize("size", [150_000, 400_000])
+async def test_a_large_update_does_not_cut_off_a_reader_that_keeps_up(served: Served, size: int) -> None:
+    """More than a socket takes at once, to many readers: all get it, and stay."""
+    readers = [(await served.stream())[0] for _ in range(100)]
+    await served.live(100)
+    ids = [await served.publish("x" * size), await served.publish("second")]
+    assert all(each == ids for each in await asyncio.gather(*(received(reader, 2) for reader in readers)))
+    await served.live(100)
+    later = asyncio.get_running_loop().time() + 1.5 * served.hub.streams.dispatch_timeout
+    await until(lambda: asyncio.get_running_loop().time() > later)
+    assert len(served.hub.streams.open) == 100
+
+
+async def test_a_socket_that_drains_at_once_is_not_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reader takes everything between our short write and the rest: nothing waits, so it is still live."""
+    async with serving() as served:
+        reader, writer = await served.stalled()
+        connection = writer.get_extra_info("socket")
+        await served.live(1)
+        sent = TakenOver.sent
+
+        def drained_first(wire: TakenOver, framed: bytes, count: int) -> bool:
+            with contextlib.suppress(BlockingIOError):
+                while os.read(connection.fileno(), 1 << 20):
+                    pass
+            return sent(wire, framed, count)
+
+        monkeypatch.setattr(TakenOver, "sent", drained_first)
+        await served.publish("x" * 200_000)
+        (stream,) = served.hub.streams.open
+        await until(lambda: stream.slot >= 0 or stream.wire.waiting() > 0)
+        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        event_id = await served.publish("second")
+        assert await received(reader, 1) == [event_id]
+
+
+async def test_earliest_is_what_is_left_now() -> None:
+    """History is trimmed between two replays: the second starts with what is left, and reaches the end."""
+    async with serving(transport_url="memory://?size=1000") as served:
+        await fill(served, 1000)
+        for _ in range(2):
+            reader, _ = await served.stream("Last-Event-ID: earliest\r\n")
+            assert len(await received(reader, 1000)) == 1000
+            await fill(served, 700)
+
+
+async def test_large_updates_are_read_a_few_at_a_time(served: Served) -> None:
+    """A reader that is behind keeps about a page's bytes in memory, not a page's number of updates."""
+    ids = await fill(served, 40, "x" * 1_000_000)
+    reader, writer = await served.stalled("Last-Event-ID: earliest\r\n")
+    await until(lambda: any(stream.wire.waiting() for stream in served.hub.streams.open))
+    assert sum(stream.wire.waiting() for stream in served.hub.streams.open) < 3_000_000
+    writer.transport.resume_reading()  # type: ignore[attr-defined]
+    assert await received(reader, 40) == ids
+
+
 async def test_a_slow_reader_that_goes_on_reading_stays_connected(served: Served) -> None:
     """It leaves the live ones, reads the log at its own pace, and is live again, with nothing missing."""
     reader, writer = await served.stalled()
@@ -95,9 +152,9 @@ async def test_readers_at_the_same_place_share_pages(served: Served, monkeypatch
         return await read(after, limit)
 
     monkeypatch.setattr(served.hub.transport, "read", counted)
-    connections = [await served.stream("Last-Event-ID: earliest\r\n") for _ in range(40)]
+    connections = [await served.stream("Last-Event-ID: id-0\r\n") for _ in range(40)]
     for reader, _ in connections:
-        await received(reader, PAGE * 4)
+        await received(reader, PAGE * 4 - 1)
     assert len([after for after in reads if after < PAGE * 3]) <= 4
 
 

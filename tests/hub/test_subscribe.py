@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.errors import Problem
-from hub.subscribe import last_event_id, matchers_in, parse_query
+from hub.subscribe import Subscribe, last_event_id, matchers_in, parse_query
 from tests.hub.serving import PUBLISHER, TOPIC, WIRES, Served, bearer, problem, received, serving, token, until
+from transports import TransportUnavailable
 
 BOTH = ("1.0", "0.x")
 OTHER = "https://example.com/other"
@@ -128,6 +129,31 @@ async def test_an_unknown_id_starts_at_the_earliest_and_says_so(served: Served, 
         assert (await stream.next()).data == "0"
         assert stream.response.headers["mercure-last-event-id"] == "earliest"
         assert "x-injected" not in stream.response.headers
+
+
+async def test_a_store_that_does_not_answer_sends_back(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """EventSource would give up on a 503: it gets an empty stream, and comes again."""
+
+    async def gone(_event_id: str) -> int:
+        raise TransportUnavailable("gone")
+
+    monkeypatch.setattr(served.hub.transport, "position_of", gone)
+    response = await served.client.get(served.url, params={"topic": TOPIC, "last_event_id": "x"})
+    assert (response.status_code, response.text) == (200, "retry: 1000\n\n")
+
+
+async def test_what_is_published_once_the_head_is_out_arrives(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A publisher that waits for the subscriber's response head need not wait for more."""
+    subscribed, ids = Subscribe._stream, []
+
+    async def late(self: Subscribe, *arguments: object) -> None:
+        ids.append(await served.publish("between"))
+        await until(lambda: served.hub.log.position == 1)
+        await subscribed(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Subscribe, "_stream", late)
+    async with served.subscribe() as stream:
+        assert (await stream.next()).id == ids[0]
 
 
 async def test_ids_may_be_any_unicode(served: Served) -> None:
