@@ -43,17 +43,18 @@ def serve(dev: bool, **flags: object) -> None:
     settings = _load(flags, dev)
     from hub.server import run
 
-    sys.exit(run(settings, on_ready=_show_what_to_try(settings) if dev else None))
+    sys.exit(run(settings, on_ready=_announce(settings, dev)))
 
 
-def _show_what_to_try(settings: Settings) -> Callable[[tuple[str, int]], None]:
+def _announce(settings: Settings, dev: bool) -> Callable[[tuple[str, int]], None]:
     from hub.trying import what_to_try
 
-    def show(address: tuple[str, int]) -> None:
-        click.echo(what_to_try(settings, http_url(address) + PATH))
+    def announce(address: tuple[str, int]) -> None:
+        url = http_url(address) + PATH
+        click.echo(what_to_try(settings, url) if dev else f"The hub is listening on {url}")
         sys.stdout.flush()
 
-    return show
+    return announce
 
 
 def _load(flags: dict[str, object], dev: bool) -> Settings:
