@@ -1,6 +1,7 @@
 """Who gets what: subscribers with the same matchers and the same grants form one audience, matched once for all."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
@@ -102,13 +103,18 @@ class Audience:
 
 
 class Audiences:
-    """All audiences, found by an update's topics: exact ones through a dictionary, each distinct pattern tried once."""
+    """All audiences, found by an update's topics.
+
+    Exact matchers and templates through dictionaries, by their topic and by how they begin: one user's are not tried
+    for another's topic. URL Patterns are each tried once for all audiences that have them.
+    """
 
     def __init__(self, matching: Matching) -> None:
         self._matching = matching
         self._all: dict[Key, Audience] = {}
         self._index: dict[str | Matcher, dict[Audience, None]] = {}
-        self._patterns: dict[Matcher, None] = {}
+        self._patterns: dict[str, dict[Matcher, None]] = {}
+        self._lengths: Counter[int] = Counter()
 
     def enter(self, matchers: Iterable[Matcher], grants: Iterable[Matcher]) -> Audience:
         """The audience for these; to be left with `exit` once for each `enter`."""
@@ -117,9 +123,9 @@ class Audiences:
         if audience is None:
             audience = self._all[key] = Audience(self._matching, key)
             for place in set(map(_indexed, key[0])):
+                if isinstance(place, Matcher) and place not in self._index:
+                    self._add_pattern(place)
                 self._index.setdefault(place, {})[audience] = None
-                if isinstance(place, Matcher):
-                    self._patterns[place] = None
         audience.size += 1
         return audience
 
@@ -129,24 +135,33 @@ class Audiences:
         if not audience.size:
             del self._all[audience.key]
             for place in set(map(_indexed, audience.key[0])):
-                self._unindex(place, audience)
+                del self._index[place][audience]
+                if not self._index[place]:
+                    del self._index[place]
+                    if isinstance(place, Matcher):
+                        self._remove_pattern(place)
 
-    def _unindex(self, place: str | Matcher, audience: Audience) -> None:
-        found = self._index[place]
-        del found[audience]
-        if not found:
-            del self._index[place]
-            if isinstance(place, Matcher):
-                del self._patterns[place]
+    def _add_pattern(self, matcher: Matcher) -> None:
+        self._patterns.setdefault(matcher.beginning, {})[matcher] = None
+        self._lengths[len(matcher.beginning)] += 1
+
+    def _remove_pattern(self, matcher: Matcher) -> None:
+        alike = self._patterns[matcher.beginning]
+        del alike[matcher]
+        if not alike:
+            del self._patterns[matcher.beginning]
+        self._lengths[len(matcher.beginning)] -= 1
+        self._lengths += Counter()  # forgets what stands at 0
 
     def of(self, update: Update) -> Iterator[Audience]:
         """The audiences that get the update, each once."""
         found: dict[Audience, None] = {}
         for topic in update.topics:
             found.update(self._index.get(topic, {}))
-        for matcher in self._patterns:
-            if self._matching.any((matcher,), update.topics):
-                found.update(self._index[matcher])
+            for length in self._lengths:
+                for matcher in self._patterns.get(topic[:length], ()):
+                    if self._matching.matches(matcher, topic):
+                        found.update(self._index[matcher])
         return (audience for audience in found if not update.private or audience.may_read(update))
 
 

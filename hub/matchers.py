@@ -33,6 +33,13 @@ class InvalidMatcher(ValueError):
     """A matcher that the hub does not evaluate; the sentence says why and is fit for a client."""
 
 
+PRICE_OF_A_TEMPLATE = 100
+PRICE_OF_ANY_TOPIC = 1_500
+"""One that begins with an expression is tried on every topic that is published, whoever subscribed with it."""
+
+_PLAIN = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]*")
+
+
 class Matcher(NamedTuple):
     """An expression over topics, of type "exact", "urlpattern" (1.0) or "topic" (0.x: a string or a URI Template)."""
 
@@ -50,6 +57,15 @@ class Matcher(NamedTuple):
         if self.is_wildcard:
             return False
         return self.type == "exact" or (self.type == "topic" and "{" not in self.pattern)
+
+    @property
+    def beginning(self) -> str:
+        """What every topic that a template selects starts with, as far as it stands for itself; else nothing.
+
+        Other characters than these may be percent-encoded in an expansion (RFC 6570 section 3.1).
+        """
+        plain = _PLAIN.match(self.pattern) if self.type == "topic" and not self.is_wildcard else None
+        return plain[0] if plain else ""
 
 
 def invalid_character(text: str) -> bool:
@@ -89,7 +105,7 @@ class Matching:
             return False
         if kind == "urlpattern":
             return urlpatterns.may_match(pattern, topic) and self._found(matcher, topic)
-        return "{" in pattern and self._found(matcher, topic)
+        return "{" in pattern and topic.startswith(matcher.beginning) and self._found(matcher, topic)
 
     def any(self, matchers: Iterable[Matcher], topics: Iterable[str]) -> bool:
         """Whether some matcher selects some topic."""
@@ -112,7 +128,8 @@ class Matching:
             _compiled(self._patterns, matcher.pattern)
             return price
         template = self._templates(matcher.pattern)
-        return _within(budget, 100 + 10 * template.states if template else 0)
+        price = PRICE_OF_ANY_TOPIC if not matcher.beginning else PRICE_OF_A_TEMPLATE
+        return _within(budget, price + 10 * template.states if template else 0)
 
     def _find(self, matcher: Matcher, topic: str) -> bool:
         try:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -64,6 +65,32 @@ def test_wants_is_a_matcher_and_for_private_updates_a_grant(
 
     audience = Audiences(MATCHING).enter(matchers, granted)
     assert audience.wants(update) == (matched(matchers) and (not update.private or matched(granted)))
+
+
+def test_a_template_a_user_is_not_tried_for_other_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What 10,000 users subscribed to with templates of their own costs an update for one of them nothing."""
+    matching = Matching("https://hub.example/.well-known/mercure")
+    audiences = Audiences(matching)
+    mine = [audiences.enter([Matcher("topic", f"https://example.com/users/{n}/{{+any}}")], []) for n in range(10_000)]
+    matches, tried = matching.matches, []
+
+    def counted(matcher: Matcher, topic: str) -> bool:
+        tried.append(matcher)
+        return matches(matcher, topic)
+
+    monkeypatch.setattr(matching, "matches", counted)
+    assert list(audiences.of(Update("id", ("https://example.com/users/4711/books/1",)))) == [mine[4711]]
+    assert len(tried) == 1
+
+
+def test_an_empty_house_keeps_nothing() -> None:
+    """When the last stream of the last audience is over, the index is empty."""
+    audiences = Audiences(MATCHING)
+    entered = [audiences.enter([matcher], []) for matcher in MATCHERS for _ in range(2)]
+    for audience in entered:
+        audiences.exit(audience)
+    kept = (audiences._all, audiences._index, audiences._patterns, audiences._lengths)
+    assert not any(kept)
 
 
 def test_equal_matchers_and_grants_share_an_audience() -> None:
