@@ -248,6 +248,7 @@ class Stream:
             idle_since = now
             if not self.wire.send(HEARTBEAT):
                 self.fall_behind()
+                return self._tick_behind(now)
         return min(self.deadline, idle_since + self.streams.heartbeat)
 
     def _tick_behind(self, now: float) -> float:
