@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -139,6 +140,19 @@ async def test_a_replay_is_complete_while_publishing_goes_on(served: Served, eve
         ids = await replay
         assert ids[:events] == [f"id-{n}" for n in range(events)]
         assert ids[events:] == published
+
+
+async def test_a_replay_from_disk_is_complete_while_publishing_goes_on(tmp_path: Path) -> None:
+    """The same from LMDB: 50 readers of 20,000 updates, and publishers who do not wait for them."""
+    async with serving(transport_url=f"lmdb://{tmp_path}/hub") as served:
+        updates = [Update(f"id-{n}", (TOPIC,), str(n)) for n in range(20_000)]
+        await asyncio.gather(*map(served.hub.transport.append, updates))
+        connections = [await served.stream("Last-Event-ID: earliest\r\n") for _ in range(50)]
+        replays = [asyncio.ensure_future(received(reader, 20_020)) for reader, _ in connections]
+        published = [await served.publish(f"new {n}") for n in range(20)]
+        assert not all(replay.done() for replay in replays)
+        for replay in replays:
+            assert await replay == [*(update.id for update in updates), *published], "missing, twice or out of order"
 
 
 async def test_readers_at_the_same_place_share_pages(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
