@@ -17,6 +17,8 @@ Generation = Literal["1.0", "0.x"]
 
 MAX_TOKEN = 8_192  # characters
 MAX_DETAILS = 100  # Mercure authorization details in one token
+MAX_AUDIENCE = 300
+"""Characters of the audience that is derived from ``Host``, which is the client's own text: a host name has 253."""
 MAX_CACHED = 4_096  # verified tokens kept: about 2 KiB each, 20 KiB for the longest
 
 _DETAIL = "https://mercure.rocks/authorization-detail"
@@ -78,7 +80,9 @@ class Authorizer:
         self._resource_identifier = resource_identifier
         self._generations = {"both": ("1.0", "0.x")}.get(protocol, (protocol,))
         self._cookies = (cookie_name,) if protocol == "1.0" else (cookie_name, _LEGACY_COOKIE)
-        self._origins = frozenset(origin.lower() for origin in publish_origins)
+        # Behind a proxy that ends TLS the request itself may show another scheme than the browser's.
+        public = [_origin_of(resource_identifier)] if resource_identifier and "://" in resource_identifier else []
+        self._origins = frozenset(origin.lower() for origin in (*public, *publish_origins))
         self._verified: OrderedDict[tuple[str, str, str], _Verified] = OrderedDict()
 
     def publisher(self, request: HTTPConnection) -> Grants:
@@ -144,6 +148,8 @@ class Authorizer:
         if len(presented.token) > MAX_TOKEN:
             raise InvalidToken
         audience = self._resource_identifier or f"{_own_origin(request)}/.well-known/mercure"
+        if len(audience) > MAX_AUDIENCE:
+            raise InvalidToken
         cached = (role, presented.token, audience)
         verified = self._verified.get(cached) or self._verify(key, presented.token, audience)
         _check_expiry(verified.grants.expires)

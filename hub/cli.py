@@ -118,7 +118,7 @@ def _mint_1_0(issuer: str | None, audience: str | None, url: str, *granted: Any)
     issuers, identifier = variable("trusted_issuers", os.environ), variable("resource_identifier", os.environ)
     return mint_1_0(
         *granted,
-        issuer=issuer or (issuers.text.split()[0] if issuers else origin_of(url)),
+        issuer=issuer or next(iter(issuers.text.split() if issuers else ()), origin_of(url)),
         audience=audience or (identifier.text if identifier else url),
     )
 
@@ -131,14 +131,16 @@ def _lifetime(text: str) -> float:
 
 
 def _signing_key(roles: Iterable[str], key: str | None, alg: str | None, dev: bool) -> "Signing":
-    """A key that serves all ``roles``, and its algorithm: the one given, ``--dev``'s, or the hub's variables'."""
+    """A key that serves all ``roles``, and its algorithm: the one given, the hub's variables', or ``--dev``'s."""
     from hub.claims import Signing
 
-    if key or dev:
-        return Signing(key or DEV_KEY, alg or "HS256")
+    if key:
+        return Signing(key, alg or "HS256")
     found = {role: (variable(f"{role}_jwt_key", os.environ), variable(f"{role}_jwt_alg", os.environ)) for role in roles}
     pairs = {Signing(secret.text, alg or (its.text if its else "HS256")) for secret, its in found.values() if secret}
     missing = [role for role, (secret, _) in found.items() if not secret]
+    if len(missing) == len(found) and dev:
+        return Signing(DEV_KEY, alg or "HS256")
     if missing:
         raise InvalidSetting(f"no key to sign with: --key, --dev or MERCURE_{missing[0].upper()}_JWT_KEY gives one")
     if len(pairs) > 1:

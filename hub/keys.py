@@ -116,7 +116,7 @@ def _secret(key: str, algorithm: str, name: str) -> bytes:
     text = _read(key, name).removesuffix("\n") if key.startswith("file:") else key
     if not text:
         raise InvalidKey(f"{name} is empty: set it to a secret of at least {_DIGESTS[algorithm]} random characters")
-    if text.startswith("/") and _is_file(text):
+    if text.startswith(("/run/secrets/", "./", "../")) or (text.startswith("/") and _is_file(text)):
         raise InvalidKey(f"{name} is the path of a file, which would be its own secret: write it as a file:// URL")
     try:
         return get_default_algorithms()[algorithm].prepare_key(text)  # type: ignore[no-any-return]

@@ -193,9 +193,9 @@ class Recent:
                 self._run.clear()
                 self._size = 0
             self._run.append(entry)
-            self._size += len(entry.update.data)
+            self._size += _size(entry.update)
         while len(self._run) > RECENT or self._size > RECENT_BYTES:
-            self._size -= len(self._run.popleft().update.data)
+            self._size -= _size(self._run.popleft().update)
 
     def after(self, position: Position, limit: int) -> Sequence[Entry]:
         """At most ``limit`` entries that follow; empty if the one after ``position`` is not here."""
@@ -203,3 +203,7 @@ class Recent:
             return ()
         start = position + 1 - self._run[0].position
         return list(islice(self._run, start, start + limit))
+
+
+def _size(update: Update) -> int:
+    return len(update.data) + len(update.id) + sum(map(len, update.topics))

@@ -32,8 +32,16 @@ from transports.lmdb_tables import FILL, BadStore, digest, identity, newest, num
 from transports.worker import Record
 
 ROOM_TRIES = 3
-LARGEST = 0.4
-"""The share of the map beyond which an update is refused outright: no trimming would make room for it."""
+LARGEST = 1 / 16
+"""The share of the map that one update may have.
+
+Pages that a commit frees are given out again two commits later: three commits, and what they copy, must fit into what
+`FILL` leaves free. A map that is once really full can't even be trimmed.
+"""
+SMALL = 128
+"""Bytes of an update from which on it may push out more than two others."""
+GROUP = 1 / 32
+"""The share of the map above which updates do not go into one commit."""
 HEADROOM = 1.25
 """How much larger than its file the map of a store is that has outgrown ``map_size``: trimming it takes room first."""
 
@@ -77,6 +85,8 @@ class Store:
             raise BadStore("data.mdb was written by another version of LMDB; name another directory") from None
         except lmdb.Error as error:
             raise BadStore(f"LMDB can't open data.mdb: {error}") from error
+        except UnicodeEncodeError:
+            raise BadStore("the directory's name is not UTF-8, which LMDB needs; name another directory") from None
         except (OSError, OverflowError) as error:
             raise BadStore(f"can't open data.mdb: {error}") from error
 
@@ -112,17 +122,25 @@ class Store:
 
     def append(self, records: Sequence[Record]) -> list[Receipt | TransportError]:
         """Add all in one commit, durable on return. One result for each: what fails, fails alone."""
+        size = sum(len(text) for _, text in records)
+        if len(records) == 1 and size > LARGEST * self._options.map_size:
+            return [TransportFull("the update is larger than a 16th of map_size")]
+        if len(records) > 1 and size > GROUP * self._options.map_size:
+            return self._append_halves(records)
         try:
             return self._commit(records)
         except (lmdb.Error, OSError) as error:
             if len(records) == 1:
                 return [self._append_at_the_limit(records[0], error)]
-            half = len(records) // 2
-            return self.append(records[:half]) + self.append(records[half:])
+            return self._append_halves(records)
+
+    def _append_halves(self, records: Sequence[Record]) -> list[Receipt | TransportError]:
+        half = len(records) // 2
+        return self.append(records[:half]) + self.append(records[half:])
 
     def _append_at_the_limit(self, record: Record, error: Exception) -> Receipt | TransportError:
         for attempt in range(1, ROOM_TRIES + 1):
-            if not isinstance(error, lmdb.MapFullError) or len(record.text) > LARGEST * self._options.map_size:
+            if not isinstance(error, lmdb.MapFullError):
                 break
             try:
                 self._make_room(2 * attempt * len(record.text))
@@ -135,7 +153,8 @@ class Store:
         with self._transaction(write=True) as txn:
             results = self._put(txn, records)
             if spare:
-                self._trim(txn, 2 * len(records) + spare)
+                # Many small ones have to go for a large one.
+                self._trim(txn, 2 * len(records) + spare + sum(len(text) for _, text in records) // SMALL)
         return results
 
     def _put(self, txn: lmdb.Transaction[bytes], records: Sequence[Record]) -> list[Receipt | TransportError]:

@@ -23,7 +23,7 @@ import lmdb
 from transports.base import Position
 
 FORMAT = b"1"
-FILL = 0.8
+FILL = 0.75
 """The share of the map above which the oldest go, whatever ``size`` says.
 
 The rest is what a transaction copies before it changes it: in a full map LMDB can't even delete more than a few rows.

@@ -58,7 +58,7 @@ def split(url: str) -> SplitResult:
         raise ValueError("not a URL; look at the brackets and the characters of its host") from None
 
 
-_PASSWORD = re.compile(r"\A((?:[a-z][a-z0-9+.-]*:/+)?[^/?#@:]*):.*@", re.IGNORECASE | re.DOTALL)
+_PASSWORD = re.compile(r"\A((?:[a-z][a-z0-9+.-]*:?/+)?[^/?#@:]*):.*@", re.IGNORECASE | re.DOTALL)
 
 
 def redact(url: str) -> str:

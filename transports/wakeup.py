@@ -4,6 +4,7 @@ import asyncio
 import os
 import secrets
 import socket
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -44,10 +45,15 @@ class Peers:
         try:
             self._socket.sendto(b"", self._address(name))
         except ConnectionRefusedError:
-            with suppress(FileNotFoundError):
-                os.unlink(name, dir_fd=self._directory)
+            self._forget(name)
         except OSError:
             pass  # full: it has pings enough; gone: it has just left; not ours to write to: it polls
+
+    def _forget(self, name: str) -> None:
+        """Remove a dead peer's socket; whatever else somebody keeps here refuses connections too, and is not ours."""
+        with suppress(FileNotFoundError):
+            if stat.S_ISSOCK(os.stat(name, dir_fd=self._directory, follow_symlinks=False).st_mode):
+                os.unlink(name, dir_fd=self._directory)
 
     def _read(self) -> None:
         with suppress(OSError):

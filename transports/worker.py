@@ -125,6 +125,8 @@ class Worker(Generic[S]):
             while self._take():
                 self._append(self._group())
                 self._call([self._calls.popleft() for _ in range(min(READS, len(self._calls)))])
+                if self._stalled:
+                    self._tell(self._recover)
         finally:
             self._ended()
             self._tell(self._stopped.set_result, None)
@@ -183,10 +185,13 @@ class Worker(Generic[S]):
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(callback, *arguments)
 
+    def _recover(self) -> None:
+        """The thread is at work again. All that it took may have expired meanwhile, and then it delivers nothing."""
+        self._stalled = False
+
     def _deliver(
         self, futures: Sequence[asyncio.Future[Any]], results: Sequence[Any], entries: Sequence[Entry]
     ) -> None:
-        self._stalled = False
         for future, result in zip(futures, results, strict=True):
             if future.done():
                 continue

@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -252,9 +253,35 @@ def test_a_mixture_of_sizes(tmp_path: Path) -> None:
     """In a full map small and large updates follow each other; what can be held is."""
     with closing(opened(tmp_path, map_size=2 * MIB, sync=False)) as store:
         for n in range(300):
-            results = put(store, an_update(n, data="x" * (200 if n % 5 else 200_000)))
+            results = put(store, an_update(n, data="x" * (200 if n % 5 else 120_000)))
             assert isinstance(results[0], Receipt), results
             assert store.last()[0] == n + 1
+
+
+@pytest.mark.parametrize("length", [60_000, 20_000])
+def test_many_large_updates_at_once(tmp_path: Path, length: int) -> None:
+    """Far more than the map holds, in groups larger than its reserve: all succeed, and the store goes on."""
+    with closing(opened(tmp_path, map_size=MIB, sync=False)) as store:
+        put(store, *(an_update(n) for n in range(2000)))
+        for turn in range(4):
+            results = put(store, *(an_update(f"{turn}-{n}", data="x" * length) for n in range(64)))
+            assert all(isinstance(result, Receipt) for result in results)
+        assert isinstance(put(store, an_update("small"))[0], Receipt)
+        store.check()
+
+
+async def test_a_process_that_was_frozen_goes_on(transport: LMDBTransport, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped for longer than callers wait, with an append under way: that one fails, and what comes after works."""
+    monkeypatch.setattr("transports.worker.PATIENCE", 0.1)
+    await transport.append(an_update(1))
+    frozen = asyncio.ensure_future(transport.append(an_update(2)))
+    await asyncio.sleep(0)
+    time.sleep(0.3)  # noqa: ASYNC251 - the whole process stands still
+    await asyncio.gather(frozen, return_exceptions=True)
+    async with asyncio.timeout(10):
+        while isinstance((await asyncio.gather(transport.append(an_update(3)), return_exceptions=True))[0], Exception):
+            await asyncio.sleep(0.01)
+    await transport.check()
 
 
 def test_a_smaller_map_than_the_store(tmp_path: Path) -> None:

@@ -323,3 +323,14 @@ async def test_a_tail_that_a_peer_overtakes(url: str, peers: list[Peer]) -> None
         with pytest.raises(HistoryTrimmed):
             await task
     await transport.close()
+
+
+async def test_what_is_no_socket_is_left_alone(url: str) -> None:
+    """Somebody's own files beside the wake-up sockets are not dead peers."""
+    transport = LMDBTransport(f"{url}?lock=shared")
+    await transport.open()
+    mine = transport._said.directory / "peers" / "customers.csv"
+    mine.write_text("alice")
+    await transport.append(an_update(1))
+    await transport.close()
+    assert mine.read_text() == "alice"
