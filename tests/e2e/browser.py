@@ -76,6 +76,9 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = DEADLINE
 
     def do_GET(self) -> None:
+        if self.path not in ("/in", "/out"):
+            self.send_error(404)  # a favicon, which must not clear the cookie
+            return
         cookie = self.server.cookie if self.path == "/in" else "; Max-Age=0"
         self.send_response(200)
         self.send_header("Content-Type", "text/html")
