@@ -23,9 +23,17 @@ class Dispatcher:
         self._streams = streams
 
     async def start(self) -> None:
-        """Stand at the end of the log: history is for those who ask for it."""
-        position, _ = await self._log.transport.last()
-        self._log.advance(position)
+        """Stand at the end of the log: history is for those who ask for it. A store that is away is waited for."""
+        waiting = False
+        while True:
+            try:
+                position, _ = await self._log.transport.last()
+                return self._log.advance(position)
+            except TransportUnavailable as error:
+                if not waiting:
+                    logger.warning("the store does not answer, the hub waits for it: %s", error)
+                waiting = True
+                await asyncio.sleep(RETRY)
 
     async def run(self) -> None:
         """Follow the log until the transport is closed. An outage is waited out; subscribers keep their connection."""

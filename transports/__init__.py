@@ -52,7 +52,7 @@ def open_transport(url: str) -> Transport:
     try:
         transport: type[Transport] = found[scheme].load()
     except ModuleNotFoundError as error:
-        extra = f"pip install 'mercure-hub[{scheme}]'"
+        extra = f"pip install 'mercure-hub[{found[scheme].module.rpartition('.')[2]}]'"
         raise InvalidTransport(url, f"the package {error.name!r} is missing; {extra} brings it") from error
     return transport(url)
 

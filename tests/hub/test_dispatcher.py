@@ -48,6 +48,25 @@ async def test_an_outage_is_waited_out(served: Served, monkeypatch: pytest.Monke
     assert await received(reader, 2) == ids
 
 
+async def test_a_start_without_the_store_is_waited_out(
+    served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A hub whose store is away at its start asks again until it is there, and says so once."""
+    calls = 0
+
+    async def fails_twice() -> tuple[int, str]:
+        nonlocal calls
+        calls += 1
+        if calls < 3:
+            raise TransportUnavailable("gone")
+        return 7, "urn:uuid:7"
+
+    monkeypatch.setattr(served.hub.transport, "last", fails_twice)
+    await served.hub._dispatcher.start()
+    assert served.hub.log.position == 7
+    assert caplog.text.count("the hub waits for it") == 1
+
+
 async def test_a_loss_ends_all_streams(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """When entries are gone that live subscribers had to get, they are closed and so learn of it."""
     breaking(served, monkeypatch, HistoryTrimmed())

@@ -59,6 +59,19 @@ def test_no_scheme(url: str) -> None:
         ("lmdb:///d%00", "names no directory"),
         ("lmdb:///d#x", "fragment"),
         ("lmdb://[/d", "not a URL"),
+        ("redis://", "names no host"),
+        ("redis://a:1,b:2", "port is no number"),
+        ("redis://a,b", "names no host, or several"),
+        ("redis://host:99999", "port is no number"),
+        ("redis://host/two", "the database is a number"),
+        ("redis://host#x", "write / ? # and @ in a password as %2F"),
+        ("redis://host?db=1", "unknown parameter 'db'"),
+        ("redis://host?size=0", "'0' is not a whole number"),
+        ("redis://host?prefix={a}", "prefix holds no braces"),
+        ("unix://", "names no socket"),
+        ("unix://run/redis.sock", "names no socket"),
+        ("redis+sentinel://a,b/service", "Sentinel is not supported yet"),
+        ("redis+cluster://a", "Cluster is not supported yet"),
     ],
 )
 def test_wrong_urls(url: str, said: str) -> None:
@@ -66,6 +79,33 @@ def test_wrong_urls(url: str, said: str) -> None:
     text = refusal(url)
     assert text.startswith(f'"{url}": invalid transport: ')
     assert said in text
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:secret@host?sise=1",
+        "redis://:se/cret@host",
+        "redis://user:se?cret@host",
+        "redis://:se#cret@host",
+        "redis://:cret:secret@host:x",
+        "rediss://:secret@host/x",
+        "redis+sentinel://:secret@a,b/service",
+    ],
+)
+def test_no_password_is_shown(url: str) -> None:
+    """No refusal holds a password, nor a piece of one that was not escaped."""
+    assert "cret" not in refusal(url)
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "unix"])
+def test_extra_of_many_schemes(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The extra is named after the module, whichever of its schemes was asked for."""
+    for name in [name for name in sys.modules if name.startswith("transports.redis")]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in ("redis", "redis.exceptions"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert "pip install 'mercure-hub[redis]' brings it" in refusal(f"{scheme}://host")
 
 
 def test_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,368 @@
+"""What the Redis log promises beyond the contract: outages, strangers, and a server that is not what it was."""
+
+import asyncio
+import json
+import logging
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing
+
+import pytest
+
+import transports.redis
+from tests.transports.contract import DEADLINE, TOPICS, an_update, collect, fill, ids, waiting
+from tests.transports.valkey import Proxy, Valkey
+from transports import (
+    Entry,
+    HistoryTrimmed,
+    InvalidTransport,
+    Transport,
+    TransportFull,
+    TransportUnavailable,
+    open_transport,
+)
+from transports.redis import RedisTransport
+
+UPDATES = "{mercure}:updates"
+Opened = Callable[[str], Awaitable[Transport]]
+
+
+@pytest.fixture
+def server() -> Iterator[Valkey]:
+    with Valkey() as server:
+        yield server
+
+
+@pytest.fixture
+async def opened() -> AsyncIterator[Opened]:
+    """Opens a URL, and closes it after the test."""
+    transports: list[Transport] = []
+
+    async def open_one(url: str) -> Transport:
+        transports.append(open_transport(url))
+        await transports[-1].open()
+        return transports[-1]
+
+    yield open_one
+    for transport in transports:
+        await transport.close()
+
+
+@pytest.fixture
+async def transport(server: Valkey, opened: Opened) -> Transport:
+    return await opened(server.url())
+
+
+async def next_batch(transport: Transport, after: int) -> Sequence[Entry]:
+    async with asyncio.timeout(DEADLINE), aclosing(transport.tail(after)) as tail:  # type: ignore[type-var]
+        return await anext(tail)
+
+
+async def refused(url: str) -> str:
+    transport = open_transport(url)
+    with pytest.raises(InvalidTransport) as caught:
+        await transport.open()
+    await transport.close()
+    return str(caught.value)
+
+
+async def unavailable(use: Awaitable[object]) -> TransportUnavailable:
+    """What is raised, within 3 seconds."""
+    with pytest.raises(TransportUnavailable) as caught:
+        async with asyncio.timeout(3):
+            await use
+    return caught.value
+
+
+async def recovered(transport: Transport) -> None:
+    """Within a second an append goes through."""
+    async with asyncio.timeout(1):
+        while True:
+            try:
+                return void(await transport.append(an_update("back")))
+            except TransportUnavailable:
+                await asyncio.sleep(0.01)
+
+
+def void(_: object) -> None: ...
+
+
+def add(server: Valkey, name: object, stream_id: str = "*") -> None:
+    """What any program can do."""
+    text = json.dumps({"id": f"urn:uuid:{name}", "topics": TOPICS})
+    server.client.xadd(UPDATES, {"update": text}, id=stream_id)
+
+
+async def test_any_program_can_read(server: Valkey, transport: Transport) -> None:
+    """An entry's field "update" is the update as JSON."""
+    await transport.append(an_update(1, data="é"))
+    ((_, fields),) = server.client.xrange(UPDATES)
+    assert json.loads(fields[b"update"]) == {"id": "urn:uuid:1", "topics": [*TOPICS], "data": "é", "private": False}
+
+
+async def test_any_program_can_add(server: Valkey, transport: Transport) -> None:
+    """An update that a stranger adds is delivered in order, found by its id, and trimmed with it."""
+    first = await transport.append(an_update(1))
+    task = await waiting(transport, first.position)
+    add(server, "stranger")
+    async with asyncio.timeout(DEADLINE):
+        (entry,) = await task
+    assert entry.update.id == "urn:uuid:stranger"
+    assert await transport.position_of(entry.update.id) == entry.position
+    await transport.append(an_update(3))
+    assert ids(await collect(transport, first.position, 2)) == ["urn:uuid:stranger", "urn:uuid:3"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "not JSON",
+        "[]",
+        "1",
+        "[" * 100_000,
+        "{}",
+        '{"id":"","topics":["t"]}',
+        '{"id":"a","topics":[]}',
+        '{"id":"a","topics":[1]}',
+        '{"id":"a\\nb","topics":["t"]}',
+        '{"id":"a","topics":["t"],"data":"\\ud800"}',
+        '{"id":"a","topics":["t"],"retry":"soon"}',
+        b"\xff",
+        None,
+    ],
+    ids=lambda text: str(text)[:20].replace("\\", "/"),
+)
+async def test_what_is_no_update(
+    server: Valkey, opened: Opened, text: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An entry that is no update is skipped by all, trimmed like any, and said once, without what is in it."""
+    transport = await opened(server.url(size=4))
+    first = await transport.append(an_update(1))
+    for _ in range(3):
+        server.client.xadd(UPDATES, {"other": "x"} if text is None else {"update": text})
+    assert await transport.last() == (first.position, first.id)
+    assert await transport.read(first.position, 1) == []
+    await transport.append(an_update(2))
+    assert ids(await collect(transport, 0, 1)) == ["urn:uuid:2"]
+    assert ids(await transport.read(0, 1)) == ["urn:uuid:2"]
+    await fill(transport, range(3, 6))
+    assert server.client.xlen(UPDATES) == 4
+    assert len([record for record in caplog.records if "is no update" in record.message]) == 1
+
+
+async def test_names_are_trimmed_with_their_entries(server: Valkey, opened: Opened) -> None:
+    """Ids, keys and chains of one id go with the entries that have them: nothing is left over."""
+    transport = await opened(server.url(size=10))
+    for n in range(200):
+        await transport.append(an_update(n % 7 if n < 150 else n, idempotency_key=str(n)))
+    sizes = [server.client.hlen(f"{{mercure}}:{name}") for name in ("ids", "keys", "again")]
+    assert [server.client.xlen(UPDATES), *sizes] == [10, 10, 10, 0]
+
+
+async def test_old_entries_go(server: Valkey, opened: Opened) -> None:
+    """What is older than the ttl goes with the next append, 16 at a time."""
+    for n in range(1, 21):
+        add(server, n, f"{n}-1")
+    transport = await opened(server.url(ttl="1h"))
+    await transport.append(an_update("new"))
+    assert server.client.xlen(UPDATES) == 5
+    await transport.append(an_update("newer"))
+    assert server.client.xlen(UPDATES) == 2
+
+
+async def test_trimmed_by_a_stranger(server: Valkey, transport: Transport) -> None:
+    """Whoever trims the stream, a cursor before what is left is told."""
+    first, *_, newest = await fill(transport, range(5))
+    server.client.xtrim(UPDATES, maxlen=2, approximate=False)
+    for use in (transport.read(first.position, 1), anext(transport.tail(first.position))):
+        with pytest.raises(HistoryTrimmed):
+            await use
+    assert await transport.read(newest.position, 1) == []
+
+
+async def test_flushed(server: Valkey, transport: Transport) -> None:
+    """A live tail is told of a FLUSHALL with the first update after it; a new one goes on from there."""
+    *_, newest = await fill(transport, ["a", "a"])
+    task = await waiting(transport, newest.position)
+    server.client.flushall()
+    first = await transport.append(an_update("a"))
+    with pytest.raises(HistoryTrimmed):
+        await asyncio.wait_for(task, DEADLINE)
+    assert await transport.position_of(first.id) == first.position
+    await transport.append(an_update("b"))
+    assert ids(await next_batch(transport, first.position)) == ["urn:uuid:b"]
+
+
+@pytest.mark.parametrize("later", ["nothing", "an entry with a smaller id"])
+async def test_ids_that_go_backwards(
+    server: Valkey, transport: Transport, later: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tail does not wait for a larger id for ever, when the stream that it stood in is gone."""
+    monkeypatch.setattr(transports.redis, "BLOCK", 50)
+    newest = await transport.append(an_update(1))
+    task = await waiting(transport, newest.position)
+    server.client.flushall()
+    if later != "nothing":
+        add(server, "old", "1-1")
+    with pytest.raises(HistoryTrimmed):
+        await asyncio.wait_for(task, DEADLINE)
+    with pytest.raises(HistoryTrimmed):
+        await next_batch(transport, newest.position)
+
+
+async def test_an_outage(server: Valkey, opened: Opened) -> None:
+    """Everything says so at once while the server is gone; a second after its return all goes on, cursors too."""
+    transport, other = await opened(server.url()), await opened(server.url())
+    first = await transport.append(an_update(1))
+    tail = await waiting(transport, first.position)
+    server.client.save()
+    server.kill()
+    uses = (transport.append(an_update(2)), transport.read(0, 1), transport.last(), transport.check(), tail)
+    for error in await asyncio.gather(*map(unavailable, (*uses, anext(transport.tail(first.position))))):
+        assert error.__cause__ is not None
+    server.start()
+    written = await other.append(an_update("meanwhile"))
+    await recovered(transport)
+    assert ids(await collect(transport, first.position, 2)) == [written.id, "urn:uuid:back"]
+
+
+async def test_a_server_that_hangs(server: Valkey, transport: Transport) -> None:
+    """A server that stands still is not waited for; once it goes on, so does everything."""
+    await transport.append(an_update(1))
+    server.signal(signal.SIGSTOP)
+    try:
+        uses = [transport.append(an_update(n)) for n in range(2, 600)]
+        await asyncio.gather(*map(unavailable, [*uses, transport.read(0, 1), transport.check()]))
+    finally:
+        server.signal(signal.SIGCONT)
+    await recovered(transport)
+
+
+async def test_a_start_without_a_server(opened: Opened, caplog: pytest.LogCaptureFixture) -> None:
+    """`open` does not wait for a server that is not there yet; once it is, the log is ready."""
+    server = Valkey()
+    transport = await opened(server.url())
+    assert "not there yet" in caplog.text
+    await unavailable(transport.check())
+    with server:
+        await transport.check()
+        await recovered(transport)
+
+
+async def test_a_lost_reply(server: Valkey, opened: Opened) -> None:
+    """An append whose reply is lost raises and is there once; with its key it can be sent again."""
+    async with Proxy(server) as proxy:
+        transport = await opened(proxy.url)
+        first = await transport.append(an_update(1))
+        proxy.losing = True
+        await unavailable(transport.append(an_update(2, idempotency_key="k")))
+        again = await transport.append(an_update(3, idempotency_key="k"))
+        assert (again.id, again.repeated) == ("urn:uuid:2", True)
+        await transport.append(an_update(4))
+        assert ids(await collect(transport, first.position, 2)) == ["urn:uuid:2", "urn:uuid:4"]
+        await transport.close()
+
+
+async def test_a_replica(server: Valkey, transport: Transport) -> None:
+    """A server that has become a replica does not answer for the log; once it is promoted it does."""
+    await transport.append(an_update(1))
+    server.client.replicaof("127.0.0.1", "1")
+    assert "read only" in str(await unavailable(transport.append(an_update(2))))
+    await unavailable(transport.check())
+    server.client.replicaof("no", "one")
+    await recovered(transport)
+
+
+async def test_no_memory(server: Valkey, transport: Transport) -> None:
+    """A server at its memory limit is full, and is not changed by what it refuses."""
+    await transport.append(an_update(1))
+    server.client.config_set("maxmemory", 1)
+    with pytest.raises(TransportFull):
+        await transport.append(an_update(2))
+    server.client.config_set("maxmemory", 0)
+    assert len(await transport.read(0, 10)) == 1
+
+
+async def test_forgotten_scripts(server: Valkey, transport: Transport) -> None:
+    """A server that has forgotten the script is given it again."""
+    await transport.append(an_update(1))
+    server.client.script_flush()
+    await asyncio.gather(*(transport.append(an_update(n)) for n in range(2, 5)))
+    assert len(await transport.read(0, 10)) == 4
+
+
+async def test_passwords(opened: Opened, caplog: pytest.LogCaptureFixture) -> None:
+    """A wrong password ends the start, a right one opens; neither is shown."""
+    with Valkey("--requirepass", "top/secret") as server:
+        for login in ("", ":guess@", "user:guess@", ":top%2Fsecre@"):
+            text = await refused(server.url().replace("://", f"://{login}"))
+            assert "refuses the user or the password" in text
+            assert "guess" not in text + caplog.text
+            assert "top" not in text + caplog.text
+        await (await opened(server.url().replace("://", "://:top%2Fsecret@"))).check()
+        await (await opened(server.url().replace("://", "://default:top%2Fsecret@"))).check()
+
+
+async def test_databases(server: Valkey, opened: Opened) -> None:
+    """Databases and prefixes keep logs apart; a database that is not there ends the start."""
+    async with Proxy(server) as proxy:
+        for url in (proxy.url, f"{proxy.url}/1", f"{proxy.url}/1?prefix=b", server.url(db=2)):
+            transport = await opened(url)
+            assert await transport.last() == (0, "earliest")
+            await transport.append(an_update(1))
+            await transport.close()
+        assert "refuses to work" in await refused(f"{proxy.url}/99")
+
+
+async def test_not_redis() -> None:
+    """Something else that listens there ends the start."""
+
+    left = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+        await reader.read()
+        writer.close()
+        left.set()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as listener:
+        port = listener.sockets[0].getsockname()[1]
+        assert "is not Redis" in await refused(f"redis://127.0.0.1:{port}")
+        await left.wait()
+
+
+@pytest.mark.parametrize(
+    ("become", "said"),
+    [
+        ((b"redis_version:7.2.4", b"redis_version:6.0.9"), "6.2 is the oldest"),
+        ((b"server_mode:standalone", b"server_mode:cluster   "), "the server is a cluster"),
+    ],
+)
+async def test_wrong_servers(server: Valkey, become: tuple[bytes, bytes], said: str) -> None:
+    """A server that is too old, or one of a cluster, ends the start."""
+    name, _, value = become[0].decode().partition(":")
+    assert server.client.info("server")[name] == value
+    async with Proxy(server, lambda data: data.replace(*become)) as proxy:
+        assert said in await refused(proxy.url)
+
+
+@pytest.mark.parametrize("name", ["updates", "ids", "keys", "again"])
+async def test_a_key_of_somebody_else(server: Valkey, name: str) -> None:
+    """A key of ours that is of another type ends the start, and is left as it is."""
+    server.client.set(f"{{mercure}}:{name}", "theirs")
+    assert f"the key {{mercure}}:{name} is a string of somebody else" in await refused(server.url())
+    assert server.client.get(f"{{mercure}}:{name}") == b"theirs"
+
+
+async def test_one_line_a_minute(server: Valkey, transport: Transport, caplog: pytest.LogCaptureFixture) -> None:
+    """What is no update is spoken of again after a minute."""
+    assert isinstance(transport, RedisTransport)
+    caplog.set_level(logging.WARNING)
+    server.client.xadd(UPDATES, {"x": "y"})
+    for said in (1, 1):
+        await transport.read(0, 1)
+        assert len(caplog.records) == said
+    transport._quiet_until = 0.0
+    await transport.read(0, 1)
+    assert len(caplog.records) == 2

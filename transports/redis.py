@@ -1,0 +1,260 @@
+"""``redis://user:password@host:6379/0?prefix=…&size=N&ttl=…``: a stream in Redis or Valkey, for many hosts."""
+
+import logging
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, NamedTuple
+
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    ClusterDownError,
+    InvalidResponse,
+    MasterDownError,
+    ReadOnlyError,
+    ResponseError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from transports.base import (
+    EARLIEST,
+    Entry,
+    HistoryTrimmed,
+    IdempotencyConflict,
+    InvalidTransport,
+    Position,
+    Receipt,
+    Transport,
+    TransportClosed,
+    TransportUnavailable,
+    Update,
+)
+from transports.redis_line import Line, wire
+from transports.redis_stream import APPENDING, INDEXING, SCRIPTS, Keys, Raw, position_from, stream_id
+from transports.redis_url import Parameters
+
+PAGE = 256
+BLOCK = 5000
+"""Milliseconds that one XREAD waits, after which a tail looks whether its position is still in the stream."""
+
+TAIL_PATIENCE = 15.0
+OLDEST = (6, 2)
+QUIET = 60.0
+"""Seconds between two log lines about entries that are no updates."""
+
+logger = logging.getLogger(__name__)
+
+
+class Lines(NamedTuple):
+    """What is open: a connection that appends, one that asks, and one for each tail."""
+
+    writes: Line
+    reads: Line
+    tails: set[Line]
+
+
+class RedisTransport(Transport):
+    """``prefix``: the keys are ``{prefix}:updates`` and so on (mercure). ``size``, ``ttl``: what history keeps (all).
+
+    `open` does not wait for a server that is away; everything else raises `TransportUnavailable` until it is back.
+    An append is sent once: when its reply is lost it raises, although the update may be in the log.
+    """
+
+    shared = True
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        try:
+            self._said = Parameters.of(url)
+        except ValueError as error:
+            raise InvalidTransport(url, str(error)) from None
+        self._keys = Keys.of(self._said.prefix)
+        self._lines: Lines | None = None
+        self._quiet_until = 0.0
+
+    def _line(self, **patience: float) -> Line:
+        return Line(wire(self._said.scheme, self._said.server), SCRIPTS, **patience)
+
+    async def open(self) -> None:
+        if self._lines is not None:
+            return
+        lines = Lines(self._line(), self._line(), set())
+        try:
+            await self._examine(lines.reads)
+        except TransportUnavailable as error:
+            if reason := _wrong(error.__cause__):
+                await lines.reads.abort()
+                raise InvalidTransport(self.url, reason) from error
+            logger.warning("the store is not there yet: %s", error)
+        except BaseException:
+            await lines.reads.abort()
+            raise
+        self._lines = lines
+
+    async def _examine(self, line: Line) -> None:
+        """Is it a server that we can use, with nothing else under our names?"""
+        said = dict(part.partition(b":")[::2] for part in (await line.ask("INFO", "server")).splitlines())
+        version = said.get(b"redis_version", b"0").decode()
+        if tuple(map(int, version.split(".")[:2])) < OLDEST:
+            raise InvalidTransport(self.url, f"the server is Redis {version}; 6.2 is the oldest that will do")
+        mode = (said.get(b"redis_mode") or said.get(b"server_mode") or b"standalone").decode()
+        if mode != "standalone":
+            raise InvalidTransport(self.url, f"the server is a {mode}, which is not supported yet")
+        for key in self._keys:
+            kind = (await line.ask("TYPE", key)).decode()
+            if kind not in ("none", _TYPES.get(key.rpartition(":")[2], "hash")):
+                raise InvalidTransport(self.url, f"the key {key} is a {kind} of somebody else; choose another prefix=")
+
+    async def append(self, update: Update) -> Receipt:
+        key, said = update.idempotency_key or "", self._said
+        arguments = (update.to_json(), update.id, key, said.size, said.ttl)
+        reply = await self._open().writes.ask("EVALSHA", APPENDING, 4, *self._keys[:4], *arguments)
+        if isinstance(reply, bytes):
+            return Receipt(position_from(reply), update.id)
+        first = Raw.of(reply)
+        known = first.update()
+        if known.fingerprint != update.fingerprint:
+            raise IdempotencyConflict
+        return Receipt(first.position, known.id, repeated=True)
+
+    async def tail(self, after: Position) -> AsyncIterator[Sequence[Entry]]:
+        lines, line = self._open(), self._line(patience=TAIL_PATIENCE)
+        lines.tails.add(line)
+        try:
+            # The first page is asked for in order with every other question, so that a tail from 0 has its start.
+            raws = await self._page(lines.reads, after, PAGE)
+            if not raws:
+                await self._must_have(lines.reads, after)
+            elif after:
+                await self._must_follow(lines.reads, after, raws[0])
+            while True:
+                if entries := await self._indexed(lines, raws):
+                    yield entries
+                after = raws[-1].position if raws else after
+                raws = await self._news(line, after)
+        except TransportClosed:
+            return
+        finally:
+            lines.tails.discard(line)
+            await line.abort()
+
+    async def _news(self, line: Line, after: Position) -> Sequence[Raw]:
+        """The next entries, none if there are none for a while."""
+        where = ("STREAMS", self._keys.updates, stream_id(after))
+        reply = await line.ask("XREAD", "COUNT", PAGE, "BLOCK", BLOCK, *where)
+        raws = [Raw.of(entry) for entry in reply[0][1]] if reply else []
+        if raws:
+            await self._must_follow(line, after, raws[0])
+        else:
+            await self._must_have(line, after)
+        return raws
+
+    async def _must_have(self, line: Line, after: Position) -> None:
+        """A stream that ends before ``after`` is another one: flushed, or of a replica that was behind."""
+        newest = await line.ask("XREVRANGE", self._keys.updates, "+", "-", "COUNT", 1)
+        if after and (not newest or Raw.of(newest[0]).position < after):
+            raise HistoryTrimmed
+
+    async def _must_follow(self, line: Line, after: Position, first: Raw) -> None:
+        """Nothing may be gone between ``after`` and the first entry that is left."""
+        previous = first.previous
+        if previous is None:
+            at = stream_id(after)
+            trimmed = after > 0 and not await line.ask("XRANGE", self._keys.updates, at, at)
+        else:
+            trimmed = previous > after or (previous == 0 and after > 0)
+        if trimmed:
+            raise HistoryTrimmed
+
+    async def _indexed(self, lines: Lines, raws: Sequence[Raw]) -> Sequence[Entry]:
+        """A stranger's entry becomes known by its event id before anyone gets it."""
+        entries = self._entries(raws)
+        strangers = {raw.position for raw in raws if b"id" not in raw.fields}
+        for position, update in entries:
+            if position in strangers:
+                arguments = (stream_id(position), update.id)
+                await lines.writes.ask("EVALSHA", INDEXING, 2, *self._keys[:2], *arguments)
+        return entries
+
+    async def read(self, after: Position, limit: int) -> Sequence[Entry]:
+        line, entries, begin = self._open().reads, list[Entry](), after
+        while not entries:
+            raws = await self._page(line, after, min(limit, PAGE))
+            if not raws:
+                if begin and not await line.ask("EXISTS", self._keys.updates):
+                    raise HistoryTrimmed
+                break
+            if after:
+                await self._must_follow(line, after, raws[0])
+            after = raws[-1].position
+            entries += self._entries(raws)
+        return entries
+
+    async def _page(self, line: Line, after: Position, limit: int) -> Sequence[Raw]:
+        reply = await line.ask("XRANGE", self._keys.updates, f"({stream_id(after)}", "+", "COUNT", limit)
+        return [Raw.of(entry) for entry in reply]
+
+    def _entries(self, raws: Sequence[Raw]) -> list[Entry]:
+        """What anybody may have added that is no update is skipped."""
+        entries: list[Entry] = []
+        for raw in raws:
+            try:
+                entries.append(Entry(raw.position, raw.update()))
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                self._skip(raw, error)
+        return entries
+
+    def _skip(self, raw: Raw, error: Exception) -> None:
+        now = time.monotonic()
+        if now >= self._quiet_until:
+            self._quiet_until = now + QUIET
+            where = (self._keys.updates, stream_id(raw.position), type(error).__name__)
+            logger.warning("%s: entry %s is no update (%s) and is skipped; further ones are for a minute", *where)
+
+    async def position_of(self, event_id: str) -> Position | None:
+        found: bytes | None = await self._open().reads.ask(
+            "HGET", self._keys.ids, event_id.encode(errors="surrogatepass")
+        )
+        return position_from(found.partition(b" ")[0]) if found else None
+
+    async def last(self) -> tuple[Position, str]:
+        for limit in (1, PAGE):
+            reply: list[Any] = await self._open().reads.ask("XREVRANGE", self._keys.updates, "+", "-", "COUNT", limit)
+            if entries := self._entries([Raw.of(entry) for entry in reply]):
+                return entries[0].position, entries[0].update.id
+        return (Raw.of(reply[0]).position if reply else 0), EARLIEST
+
+    async def check(self) -> None:
+        await self._open().writes.ask("SET", self._keys.check, "written by a health check", "PX", 60_000)
+        if await self._open().writes.ask("GET", self._keys.check) is None:
+            raise TransportUnavailable("Redis: what a check has written is not there")
+
+    async def close(self) -> None:
+        lines, self._lines = self._lines, None
+        if lines is None:
+            return
+        await lines.writes.finish()
+        for tail in list(lines.tails):
+            await tail.abort()
+        await lines.reads.finish()
+
+    def _open(self) -> Lines:
+        if self._lines is None:
+            raise TransportClosed
+        return self._lines
+
+
+_TYPES = {"updates": "stream", "check": "string"}
+
+
+def _wrong(cause: BaseException | None) -> str | None:
+    """Why no waiting will help; None: the server may be there later. redis-py wraps what failed while connecting."""
+    while type(cause) is RedisConnectionError and cause.__cause__ is not None:
+        cause = cause.__cause__
+    if isinstance(cause, AuthenticationError):
+        return "the server refuses the user or the password"
+    if isinstance(cause, InvalidResponse):
+        return "what answers there is not Redis"
+    if isinstance(cause, BusyLoadingError | ClusterDownError | MasterDownError | ReadOnlyError):
+        return None
+    return f"the server refuses to work: {cause}" if isinstance(cause, ResponseError) else None
