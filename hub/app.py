@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
@@ -94,14 +95,17 @@ class Hub:
         """Open the store, which may wait for its lock, and begin to serve. Raises `InvalidTransport`."""
         await self.transport.open()
         await self._dispatcher.start()
-        self._tasks = [asyncio.ensure_future(self._wheel.run()), asyncio.ensure_future(self._dispatch())]
+        self._tasks = [
+            asyncio.ensure_future(self._watched(work)) for work in (self._wheel.run(), self._dispatcher.run())
+        ]
         self.lifecycle.opened.set()
 
-    async def _dispatch(self) -> None:
+    async def _watched(self, work: Coroutine[Any, Any, None]) -> None:
+        """Without its dispatcher or its timers a hub looks well and serves nobody, or serves expired tokens."""
         try:
-            await self._dispatcher.run()
+            await work
         except Exception:
-            logger.exception("the dispatcher failed; the hub ends")
+            logger.exception("a part of the hub failed; the hub ends")
             self.failed = True
             self.lifecycle.drain()
             self.on_failure()

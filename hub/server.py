@@ -41,6 +41,7 @@ class HubProtocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 with bounds on the request head, and with connections that the application can take over."""
 
     _head = 0
+    _in_head = True
     _fields = 0
     _head_timer: asyncio.TimerHandle | None = None
     _closed: asyncio.Future[None] | None = None
@@ -79,10 +80,16 @@ class HubProtocol(HttpToolsProtocol):
         self._head_complete()
         if len(self.pipeline) >= MAX_PIPELINED:
             raise ValueError(f"more than {MAX_PIPELINED} pipelined requests")
+        self._in_head = False
         super().on_headers_complete()
 
+    def on_message_complete(self) -> None:
+        # Not before: a body that still arrives after an early answer is not the head of another request.
+        self._in_head, self._head = True, 0
+        super().on_message_complete()
+
     def data_received(self, data: bytes) -> None:
-        if self._head_timer is not None:
+        if self._in_head:
             if self._head > MAX_HEAD:
                 self._refuse()
                 return
@@ -97,7 +104,6 @@ class HubProtocol(HttpToolsProtocol):
         return not timed and (self.cycle is None or self.cycle.response_complete)
 
     def _expect_head(self) -> None:
-        self._head = 0
         self._head_timer = self.loop.call_later(HEAD_TIMEOUT, self.transport.close)
 
     def _head_complete(self) -> None:

@@ -81,6 +81,20 @@ async def test_garbage_is_refused(served: Served, garbage: bytes) -> None:
     writer.close()
 
 
+async def test_an_early_answer_is_the_only_one(served: Served) -> None:
+    """A body that arrives after its 401 is not taken for the head of another request."""
+    head = "POST /.well-known/mercure HTTP/1.1\r\nHost: hub\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    reader, writer = await served.raw(f"{head}Content-Length: 3000000\r\n\r\n".encode())
+    await reader.readuntil(b"401 Unauthorized")
+    for _ in range(30):
+        writer.write(b"x" * 100_000)
+        await writer.drain()
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n\r\n")
+    rest = await answer(reader)
+    assert b"431" not in rest
+    assert b"200 OK" in rest
+
+
 async def test_trailers_are_bounded(served: Served) -> None:
     """Header fields after a chunked body count like those before it."""
     _, writer = await served.raw(b"GET /healthz HTTP/1.1\r\nHost: hub\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n")
