@@ -100,10 +100,10 @@ class Hub:
         ]
         self.lifecycle.opened.set()
 
-    async def _watched(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _watched(self, part: Coroutine[Any, Any, None]) -> None:
         """Without its dispatcher or its timers a hub looks well and serves nobody, or serves expired tokens."""
         try:
-            await work
+            await part
         except Exception:
             logger.exception("a part of the hub failed; the hub ends")
             self.failed = True
