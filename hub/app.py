@@ -21,13 +21,12 @@ from hub.keys import VerificationKey
 from hub.lifecycle import Lifecycle
 from hub.matchers import Matching
 from hub.publish import Publish
-from hub.settings import Settings
+from hub.settings import PATH, Settings
 from hub.stream import Log, Streams
 from hub.subscribe import Subscribe
 from hub.timers import TimerWheel
 from transports import TransportError, open_transport
 
-PATH = "/.well-known/mercure"
 DEFAULT_URL = f"https://localhost{PATH}"
 """The base of relative topics and patterns where no URL of the hub is set; only absolute ones notice."""
 LETTING_GO = 0.05
@@ -109,8 +108,7 @@ class Hub:
             self.failed = True
             self.lifecycle.drain()
             self.on_failure()
-            for stream in list(self.streams.open):
-                stream.finish()
+            self.streams.finish()
 
     async def drain(self, seconds: float) -> None:
         """Accept nothing more, let go of the store as soon as may be, and of the streams over ``seconds``.
@@ -148,8 +146,7 @@ class Hub:
             stream.finish()
         end = loop.time() + LAST_CALL
         while self.streams.open and loop.time() < end:
-            for stream in list(self.streams.open):
-                stream.finish()
+            self.streams.finish()
             await asyncio.sleep(LETTING_GO)
         for stream in list(self.streams.open):
             stream.wire.abort()

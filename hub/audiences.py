@@ -172,4 +172,4 @@ def _sent(wire: Wire, framed: bytes, count: int) -> bool:
 
 def _indexed(matcher: Matcher) -> str | Matcher:
     """The key of a matcher in the index: its topic if it has just one."""
-    return matcher.pattern if matcher.is_exact and not matcher.is_wildcard else matcher
+    return matcher.pattern if matcher.is_exact else matcher

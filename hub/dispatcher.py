@@ -58,8 +58,7 @@ class Dispatcher:
         """Entries are gone that live subscribers had to get: end their streams, so that they learn of the loss."""
         position, _ = await self._log.transport.last()
         logger.error("history was trimmed before it was dispatched; all streams are closed")
-        for stream in list(self._streams.open):
-            stream.finish()
+        self._streams.finish()
         self._log.advance(position)
 
     async def _fan_out_parts(self, batch: Sequence[Entry]) -> None:

@@ -62,6 +62,6 @@ class Lifecycle:
         await self._quiet.wait()
 
 
-def unavailable(detail: str, *, seconds: int = 1) -> Problem:
+def unavailable(detail: str) -> Problem:
     """503 that says when to come back, on a connection that ends: the next one may reach another process."""
-    return Problem(503, detail, {"Retry-After": str(seconds), "Connection": "close"})
+    return Problem(503, detail, {"Retry-After": "1", "Connection": "close"})

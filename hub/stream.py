@@ -114,6 +114,11 @@ class Streams:
         self.dispatch_timeout = dispatch_timeout or inf
         self.open: set[Stream] = set()
 
+    def finish(self) -> None:
+        """End all of them properly, at once."""
+        for stream in list(self.open):
+            stream.finish()
+
 
 class Stream:
     """A subscriber's cursor and connection.

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from hub.authorization import Authorizer, Grants
 from hub.errors import Problem
 from hub.lifecycle import Lifecycle
-from hub.matchers import InvalidMatcher, Matcher, Matching, invalid_character
+from hub.matchers import MAX_TOPIC, InvalidMatcher, Matcher, Matching, invalid_character
 from hub.stream import HEARTBEAT, Stream, Streams
 from hub.wire import Connection, gone, wire_for
 from transports import EARLIEST, Position, TransportClosed, TransportUnavailable
@@ -25,8 +25,6 @@ JITTER = 0.1
 """Part of `write_timeout` by which connections differ, so that those that came together do not leave together."""
 MAX_PARAMETERS = 1100
 """Query parameters of one request."""
-MAX_EVENT_ID = 4096
-"""Characters in a last event id; longer ones are never stored."""
 
 STREAM_HEADERS = {
     "Content-Type": "text/event-stream",
@@ -134,7 +132,7 @@ class Subscribe:
         return position or 0, _raw(STREAM_HEADERS | dict.fromkeys(names, told))
 
     async def _position_of(self, event_id: str) -> Position | None:
-        if event_id == EARLIEST or len(event_id) > MAX_EVENT_ID or invalid_character(event_id):
+        if event_id == EARLIEST or len(event_id) > MAX_TOPIC or invalid_character(event_id):
             return None
         return await self.streams.log.transport.position_of(event_id)
 

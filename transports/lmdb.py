@@ -40,7 +40,7 @@ class LMDBTransport(Transport):
     """``lock``: ``exclusive`` (one process, the default) or ``shared`` (many on one host).
 
     ``lock_timeout``: how long `open` waits for the lock (1s). ``size`` and ``ttl``: what history keeps (all that fits).
-    ``map_size``: bytes that the file may take (1GiB); above 80 % of it the oldest updates go.
+    ``map_size``: bytes that the file may take (1GiB); above three quarters of it the oldest updates go.
     ``sync=off``: an append returns before the disk has it, so that a power cut may lose it.
 
     While it is open, the interpreter switches threads more often (`transports.worker.SWITCH`).

@@ -218,6 +218,16 @@ def test_a_cookie_publishes_from_nowhere_else(headers: list[tuple[str, str]]) ->
     assert "Origin" in caught.value.detail
 
 
+def test_the_public_url_is_the_hubs_own_origin() -> None:
+    """Behind a proxy that ends TLS the request shows another scheme than the browser's `Origin`."""
+    behind = hub(resource_identifier="https://public.example/.well-known/mercure")
+    cookie = f"mercureAuthorization={legacy(PUBLISHER)}"
+    assert behind.publisher(request(("Origin", "https://public.example"), cookie=cookie)).publish == topics("a")
+    for origin in ("http://public.example", "https://other.example"):
+        with pytest.raises(Problem):
+            behind.publisher(request(("Origin", origin), cookie=cookie))
+
+
 def test_only_cookies_need_an_origin() -> None:
     """A header is not sent by a foreign page, and reading changes nothing."""
     foreign = ("Origin", "https://evil.example")

@@ -130,6 +130,12 @@ def test_serve_prints_warnings_on_stderr(monkeypatch: pytest.MonkeyPatch) -> Non
     assert result.stderr.startswith("mercure-hub: warning: SERVER_NAME: plain HTTP is served on port 80")
 
 
+def test_dev_signs_with_the_hubs_own_key_if_there_is_one() -> None:
+    """The variables that `serve --dev` takes are those that `token --dev` signs with."""
+    minted = run("token", "--dev", "--publish", "*", MERCURE_PUBLISHER_JWT_KEY=SECRET)
+    assert claims(minted, SECRET)["mercure"]["publish"] == ["*"]
+
+
 def test_serve_dev_prints_what_to_try(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two commands for the port that was really bound, the second with a token that publishes and nothing else."""
     result, _ = served(monkeypatch, "--dev")

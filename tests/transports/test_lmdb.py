@@ -29,15 +29,6 @@ def url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-async def peers() -> AsyncIterator[list[Peer]]:
-    """Processes that are ended with the test."""
-    started: list[Peer] = []
-    yield started
-    for peer in started:
-        await peer.kill()
-
-
-@pytest.fixture
 async def transport(url: str) -> AsyncIterator[LMDBTransport]:
     transport = LMDBTransport(url)
     await transport.open()

@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
@@ -25,15 +25,6 @@ DEADLINE = 30.0
 @pytest.fixture
 def url(tmp_path: Path) -> str:
     return f"lmdb://{tmp_path}/hub"
-
-
-@pytest.fixture
-async def peers() -> AsyncIterator[list[Peer]]:
-    """Processes that are ended with the test."""
-    started: list[Peer] = []
-    yield started
-    for peer in started:
-        await peer.kill()
 
 
 async def until(condition: Callable[[], bool]) -> None:
