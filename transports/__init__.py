@@ -18,14 +18,17 @@ from transports.base import (
     TransportUnavailable,
     Update,
 )
+from transports.presence import DEAD, Presence
 
 __all__ = [
+    "DEAD",
     "EARLIEST",
     "Entry",
     "HistoryTrimmed",
     "IdempotencyConflict",
     "InvalidTransport",
     "Position",
+    "Presence",
     "Receipt",
     "Transport",
     "TransportClosed",

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, NamedTuple, Self
 
+from transports.presence import Presence
 from transports.urls import redact
 
 Position = int
@@ -107,6 +108,9 @@ class Transport(ABC):
 
     shared: bool
     """May several processes open the same URL at once, and see each other's appends?"""
+
+    presence: Presence
+    """The active subscriptions of all processes that share the log, open and closed with it."""
 
     def __init__(self, url: str) -> None:
         self.url = url

@@ -19,6 +19,7 @@ from transports.base import (
     Update,
 )
 from transports.lmdb_directory import Parameters, in_use, make, unusable
+from transports.lmdb_presence import LMDBPresence, PresenceTables
 from transports.lmdb_store import Store
 from transports.lmdb_tables import BadStore
 from transports.locks import Turnstile, hold
@@ -59,6 +60,7 @@ class LMDBTransport(Transport):
         self._peers: Peers | None = None
         self._appended = asyncio.Event()
         self._recent = Recent()
+        self.presence = LMDBPresence(self._in_presence)
 
     async def open(self) -> None:
         if self._worker is not None:
@@ -161,6 +163,13 @@ class LMDBTransport(Transport):
         worker = self._working()
         answer: T = await worker.submit(partial(question, worker.store))
         return answer
+
+    async def _in_presence(self, work: Callable[[PresenceTables], T], write: bool) -> T:
+        def transact(store: Store) -> T:
+            with store.presence(write=write) as tables:
+                return work(tables)
+
+        return await self._call(transact)
 
     def _working(self) -> Worker[Store]:
         if self._worker is None:

@@ -28,6 +28,7 @@ from transports.base import (
     TransportUnavailable,
     Update,
 )
+from transports.lmdb_presence import PresenceTables
 from transports.lmdb_tables import FILL, BadStore, digest, identity, newest, number, page, tables_of, trim
 from transports.worker import Record
 
@@ -246,6 +247,12 @@ class Store:
             found = txn.get(b"checked", b"", db=self._tables.meta)
         if len(found) != len(now):
             raise TransportUnavailable(f"{self._directory}: what was written can't be read")
+
+    @contextmanager
+    def presence(self, *, write: bool) -> Iterator[PresenceTables]:
+        """The tables of active subscriptions in one transaction; for as long as it is entered."""
+        with self._faults(), self._transaction(write=write) as txn:
+            yield PresenceTables(txn, self._tables)
 
     @contextmanager
     def _transaction(self, *, write: bool) -> Iterator[lmdb.Transaction[bytes]]:

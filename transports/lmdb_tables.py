@@ -3,6 +3,8 @@
     updates   position -> milliseconds since the epoch, then the update's JSON
     ids       SHA-256 of an event id -> position, the earliest first where an id was used again
     keys      SHA-256 of an idempotency key -> position
+    nodes     node -> its count, in decimal digits
+    presence  node, NUL, SHA-256 of a subscription's id -> the id, NUL, its document
     meta      format -> the version of this layout
 
 Numbers are 8 bytes, big-endian.
@@ -44,6 +46,8 @@ class Tables(NamedTuple):
     updates: lmdb._Database
     ids: lmdb._Database
     keys: lmdb._Database
+    nodes: lmdb._Database
+    presence: lmdb._Database
     meta: lmdb._Database
 
 
@@ -119,6 +123,8 @@ def tables_of(env: lmdb.Environment) -> Tables:
             env.open_db(b"updates", txn=txn),
             env.open_db(b"ids", txn=txn, dupsort=True, dupfixed=True),
             env.open_db(b"keys", txn=txn),
+            env.open_db(b"nodes", txn=txn),
+            env.open_db(b"presence", txn=txn),
             meta,
         )
 

@@ -15,6 +15,7 @@ from transports.base import (
     TransportClosed,
     Update,
 )
+from transports.presence import LocalPresence
 from transports.urls import count, parameters, split
 
 PAGE = 1000
@@ -40,6 +41,7 @@ class MemoryTransport(Transport):
         self._keys: dict[str, Entry] = {}
         self._appended = asyncio.Event()
         self._open = False
+        self.presence = LocalPresence(self._must_be_open)
 
     async def open(self) -> None:
         self._open = True

@@ -16,6 +16,7 @@ from redis.exceptions import (
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from transports import redis_presence
 from transports.base import (
     EARLIEST,
     Entry,
@@ -30,6 +31,7 @@ from transports.base import (
     Update,
 )
 from transports.redis_line import Line, wire
+from transports.redis_presence import RedisPresence
 from transports.redis_stream import APPENDING, INDEXING, SCRIPTS, Keys, Raw, position_from, stream_id
 from transports.redis_url import Parameters
 
@@ -71,9 +73,10 @@ class RedisTransport(Transport):
         self._keys = Keys.of(self._said.prefix)
         self._lines: Lines | None = None
         self._quiet_until = 0.0
+        self.presence = RedisPresence(lambda: self._open().reads, self._keys)
 
     def _line(self, **patience: float) -> Line:
-        return Line(wire(self._said.scheme, self._said.server), SCRIPTS, **patience)
+        return Line(wire(self._said.scheme, self._said.server), SCRIPTS | redis_presence.SCRIPTS, **patience)
 
     async def open(self) -> None:
         if self._lines is not None:

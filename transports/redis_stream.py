@@ -98,10 +98,15 @@ class Keys(NamedTuple):
     keys: str
     again: str
     check: str
+    nodes: str
 
     @classmethod
     def of(cls, prefix: str) -> Self:
         return cls(*(f"{{{prefix}}}:{name}" for name in cls._fields))
+
+    def presence(self, node: str) -> str:
+        """Where the node's subscriptions are."""
+        return f"{self.nodes}:{node}"
 
 
 class Raw(NamedTuple):

@@ -16,6 +16,7 @@ import pytest
 
 from tests.transports.peer_process import Peer
 from transports import (
+    DEAD,
     EARLIEST,
     Entry,
     HistoryTrimmed,
@@ -337,6 +338,54 @@ class TransportContract:
         assert await transport.last() == (receipt.position, receipt.id)
         assert len(await transport.read(0, 10)) == 1
 
+    async def test_present(self, transport: Transport) -> None:
+        """What a node enters is listed, under it and among all, until it leaves; the rest stays."""
+        presence = transport.presence
+        assert await presence.enter("a", {f"/{n}": b"{%d}" % n for n in range(1200)})
+        assert await presence.enter("b", {"/caf\u00e9": b"\x00\r\n"})
+        await presence.leave("a", [f"/{n}" for n in range(1, 1200)])
+        await presence.leave("a", ["/none"])
+        assert await presence.of("a") == {"/0": b"{0}"}
+        assert await presence.all() == {"/0": b"{0}", "/caf\u00e9": b"\x00\r\n"}
+        assert not await presence.of("c")
+
+    async def test_beats(self, transport: Transport) -> None:
+        """A beat counts its node up and tells all; a node that was never entered is not made by it."""
+        presence = transport.presence
+        await presence.enter("a", {})
+        await presence.enter("b", {})
+        before = await presence.beat("a")
+        after = await presence.beat("a")
+        assert before.keys() == after.keys() == {"a", "b"}
+        assert after["a"] == before["a"] + 1
+        assert after["b"] == before["b"]
+        assert "c" not in await presence.beat("c")
+
+    async def test_expired(self, transport: Transport) -> None:
+        """Only a node that has not counted is declared dead; its subscriptions stay until it is forgotten."""
+        presence = transport.presence
+        await presence.enter("a", {"/1": b"{}"})
+        count = (await presence.beat("b"))["a"]
+        await presence.beat("a")
+        assert not await presence.expire("a", count)
+        assert await presence.expire("a", count + 1)
+        assert not await presence.enter("a", {"/2": b"{}"})
+        assert (await presence.beat("a"))["a"] == DEAD
+        assert await presence.expire("a", DEAD)
+        assert await presence.of("a") == {"/1": b"{}"}
+        await presence.forget("a")
+        assert await presence.beat("a") == {}
+        assert await presence.all() == {}
+        assert not await presence.expire("a", DEAD)
+
+    async def test_presence_outlives_its_process(self, opened: Opened) -> None:
+        """What a process leaves behind is there for the next one, which has to announce its end."""
+        if self.durable:
+            first = await opened()
+            await first.presence.enter("a", {"/1": b"{}"})
+            await first.close()
+            assert await (await opened()).presence.of("a") == {"/1": b"{}"}
+
 
 def _uses(transport: Transport) -> list[Awaitable[object]]:
     return [
@@ -346,6 +395,13 @@ def _uses(transport: Transport) -> list[Awaitable[object]]:
         transport.position_of("urn:uuid:1"),
         transport.last(),
         transport.check(),
+        transport.presence.enter("a", {}),
+        transport.presence.leave("a", ["1"]),
+        transport.presence.beat("a"),
+        transport.presence.expire("a", 0),
+        transport.presence.of("a"),
+        transport.presence.all(),
+        transport.presence.forget("a"),
     ]
 
 
@@ -407,3 +463,13 @@ class SharedTransportContract(TransportContract):
         last = await transport.append(an_update("after"))
         assert await transport.last() == (last.position, last.id)
         assert ids(await transport.read(0, 3)) == [receipt.id for receipt in told]
+
+    async def test_presence_of_both(self, transport: Transport, peer: StartPeer) -> None:
+        """Two processes list each other's subscriptions, and the one sees the other die."""
+        other = await peer()
+        await other.ask("enter", node="there", ids=["/there"])
+        await transport.presence.enter("here", {"/here": b"{}"})
+        assert await transport.presence.all() == {"/here": b"{}", "/there": b"{}"}
+        counts = await transport.presence.beat("here")
+        await other.kill()
+        assert await transport.presence.expire("there", counts["there"])

@@ -110,6 +110,10 @@ async def tail(transport: Transport, after: int, count: int) -> list[tuple[int, 
     return entries
 
 
+async def enter(transport: Transport, node: str, ids: list[str]) -> bool:
+    return await transport.presence.enter(node, dict.fromkeys(ids, b"{}"))
+
+
 async def limit_files(transport: Transport, size: int) -> None:
     """No file may grow beyond that many bytes; -1 lifts the limit."""
     import resource
@@ -125,7 +129,7 @@ async def stop_inside(transport: Transport) -> None:
         os.kill(os.getpid(), signal.SIGSTOP)
 
 
-COMMANDS = {command.__name__: command for command in (append, endless, fail, tail, limit_files, stop_inside)}
+COMMANDS = {command.__name__: command for command in (append, endless, fail, tail, enter, limit_files, stop_inside)}
 
 
 def say(answer: object) -> None:
