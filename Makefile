@@ -1,9 +1,10 @@
 # make serve: a hub to try, on 127.0.0.1:3000. ARGS="--listen :3001" reaches the hub.
 # make test:  the linters, the type checker and every test. ARGS="-k name" reaches pytest.
+# make image: the container image mercure-hub. ARGS="--build-arg PYTHON_IMAGE=…" reaches docker build.
 # make pins:  resolve the requirement files anew, with hashes, for Python 3.11.
 
 .DEFAULT_GOAL := serve
-.PHONY: serve test pins clean
+.PHONY: serve test image pins clean
 
 ARGS ?=
 BIN := .venv/bin
@@ -19,6 +20,9 @@ test: .venv/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest $(ARGS)
+
+image:
+	docker build $(ARGS) --tag mercure-hub .
 
 .venv/.installed: requirements.txt requirements-build.txt pyproject.toml | $(BIN)/python
 	$(INSTALL) --require-hashes -r requirements.txt -r requirements-build.txt
