@@ -14,7 +14,8 @@ from httpx_sse import EventSource, ServerSentEvent, aconnect_sse
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from hub.app import PATH, Hub
-from hub.server import HubProtocol, HubServer, bind
+from hub.protocol import HubProtocol
+from hub.server import HubServer, bind
 from hub.settings import Settings
 
 KEY = "!ChangeThisMercureHubJWTSecretKey!"

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from hub import server
-from hub.server import MAX_HEAD
+from hub import protocol
+from hub.protocol import MAX_HEAD
 from hub.wire import CHATTER
 from tests.hub.serving import DEADLINE, PUBLISHER, TOPIC, WIRES, Served, serving, until
 from transports.memory import MemoryTransport
@@ -52,7 +52,7 @@ async def test_a_long_query_is_served(served: Served) -> None:
 
 async def test_half_a_request_does_not_wait_for_ever(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """A head that never ends, and a connection that never begins one, are closed."""
-    monkeypatch.setattr(server, "HEAD_TIMEOUT", 0.1)
+    monkeypatch.setattr(protocol, "HEAD_TIMEOUT", 0.1)
     for half in (b"", GET):
         reader, writer = await served.raw(half)
         assert await answer(reader) == b""
@@ -113,7 +113,7 @@ async def test_pipelined_requests_are_bounded(served: Served) -> None:
 @pytest.mark.parametrize("rest", [b"\r\n", b"GET"])
 async def test_a_kept_connection_does_not_dawdle(served: Served, rest: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bytes that begin no request, or only half of one, do not keep an idle connection open."""
-    monkeypatch.setattr(server, "HEAD_TIMEOUT", 0.2)
+    monkeypatch.setattr(protocol, "HEAD_TIMEOUT", 0.2)
     reader, writer = await served.raw(b"GET /healthz HTTP/1.1\r\nHost: hub\r\n\r\n")
     await reader.readuntil(b"live\n")
     writer.write(rest)
