@@ -3,52 +3,31 @@
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
 from hub.errors import InsufficientScope, InvalidToken, InvalidTokenRequest, Problem, Unauthorized
+from hub.grants import ANONYMOUS, Generation, Grants, grants_0x, grants_1_0, unix_time
 from hub.keys import InvalidSignature, Token, VerificationKey
-from hub.matchers import InvalidMatcher, Matcher, Matching
-
-Generation = Literal["1.0", "0.x"]
+from hub.matchers import Matching
 
 MAX_TOKEN = 8_192  # characters
-MAX_DETAILS = 100  # Mercure authorization details in one token
 MAX_AUDIENCE = 300
 """Characters of the audience that is derived from ``Host``, which is the client's own text: a host name has 253."""
 MAX_CACHED = 4_096  # verified tokens kept: about 2 KiB each, 20 KiB for the longest
 
-_DETAIL = "https://mercure.rocks/authorization-detail"
 _LEGACY_COOKIE = "mercureAuthorization"
-_LEGACY_CLAIMS = ("mercure", "https://mercure.rocks/")
 _CLOCK_SKEW = 5.0  # seconds of leeway for nbf alone: issuers set it to their own now; exp ends streams and has none
-_LATEST = 2**53  # seconds; what is later is no time but a mistake, or an attack on arithmetic
 _BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750 section 2.1
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
-
-
-class Grants(NamedTuple):
-    """What a token allows. ``expires``, in Unix seconds, is when a stream opened with it must end."""
-
-    publish: tuple[Matcher, ...] = ()
-    subscribe: tuple[Matcher, ...] = ()
-    expires: float | None = None
-
-
-ANONYMOUS = Grants()
 
 
 class _Presented(NamedTuple):
     token: str
     place: Literal["header", "query", "cookie"]
-
-
-class _Verified(NamedTuple):
-    generation: Generation
-    grants: Grants
 
 
 class Authorizer:
@@ -83,7 +62,7 @@ class Authorizer:
         # Behind a proxy that ends TLS the request itself may show another scheme than the browser's.
         public = [_origin_of(resource_identifier)] if resource_identifier and "://" in resource_identifier else []
         self._origins = frozenset(origin.lower() for origin in (*public, *publish_origins))
-        self._verified: OrderedDict[tuple[str, str, str], _Verified] = OrderedDict()
+        self._verified: OrderedDict[tuple[str, str, str], Grants] = OrderedDict()
 
     def publisher(self, request: HTTPConnection) -> Grants:
         """Raises `Unauthorized`, `InvalidToken`, `InvalidTokenRequest`, and 403 `Problem` for a foreign page."""
@@ -110,6 +89,13 @@ class Authorizer:
                 raise InsufficientScope(
                     f"the access token does not grant publishing to topic {number} of {len(topics)}: it must grant all"
                 )
+
+    def allow_read(self, grants: Grants, topic: str) -> None:
+        """Raises `Unauthorized` or `InsufficientScope` unless private updates of the topic are granted."""
+        if grants.generation is None:
+            raise Unauthorized("this needs an access token: send it as Authorization: Bearer, or as a cookie")
+        if not self._matching.any(grants.subscribe, (topic,)):
+            raise InsufficientScope("the access token does not grant subscribing to what this URL shows")
 
     def _presented(self, request: HTTPConnection) -> _Presented | None:
         """The header wins over the query, and the query over cookies, which browsers send unasked."""
@@ -152,19 +138,19 @@ class Authorizer:
             raise InvalidToken
         cached = (role, presented.token, audience)
         verified = self._verified.get(cached) or self._verify(key, presented.token, audience)
-        _check_expiry(verified.grants.expires)
+        _check_expiry(verified.expires)
         if presented.place == "query" and verified.generation == "1.0":
             raise InvalidTokenRequest("a 1.0 access token may not be in the URL: send it as Authorization: Bearer")
         self._keep(cached, verified)
-        return verified.grants
+        return verified
 
-    def _keep(self, cached: tuple[str, str, str], verified: _Verified) -> None:
+    def _keep(self, cached: tuple[str, str, str], verified: Grants) -> None:
         self._verified[cached] = verified
         self._verified.move_to_end(cached)
         if len(self._verified) > MAX_CACHED:
             self._verified.popitem(last=False)
 
-    def _verify(self, key: VerificationKey, text: str, audience: str) -> _Verified:
+    def _verify(self, key: VerificationKey, text: str, audience: str) -> Grants:
         try:
             token = key.verify(text)
         except InvalidSignature:
@@ -174,68 +160,17 @@ class Authorizer:
             raise InvalidToken
         _check_not_before(token.claims)
         if generation == "1.0":
-            return _Verified(generation, self._grants_1_0(token.claims, audience))
-        return _Verified(generation, self._grants_0x(token.claims))
+            self._check_parties(token.claims, audience)
+        read = grants_1_0 if generation == "1.0" else grants_0x
+        return read(token.claims, self._matching)
 
-    def _grants_1_0(self, claims: Mapping[str, Any], audience: str) -> Grants:
-        """Spec "Token Validation" and "Authorization Details": one malformed detail spoils the token."""
+    def _check_parties(self, claims: Mapping[str, Any], audience: str) -> None:
+        """Spec "Token Validation": who has issued the token, and for whom."""
         issuer, audiences = claims.get("iss"), claims.get("aud")
         if not isinstance(issuer, str) or issuer not in self._issuers:
             raise InvalidToken
         if audience not in (audiences if isinstance(audiences, list) else [audiences]):
             raise InvalidToken
-        details = [_detail(each) for each in _list(claims.get("authorization_details", []))]
-        if len(details) > MAX_DETAILS:
-            raise InvalidToken
-        self._check(matcher for detail in details for matcher in detail.topics)
-        return Grants(_granted("publish", details), _granted("subscribe", details), _time(claims.get("exp")))
-
-    def _grants_0x(self, claims: Mapping[str, Any]) -> Grants:
-        """0.x: selectors in the claim ``mercure``, and ``exp`` where there is one."""
-        claim = next((claims[name] for name in _LEGACY_CLAIMS if name in claims), None)
-        if not isinstance(claim, dict):
-            raise InvalidToken
-        publish, subscribe = _selectors(claim.get("publish")), _selectors(claim.get("subscribe"))
-        self._check((*publish, *subscribe))
-        return Grants(publish, subscribe, _time(claims["exp"]) if "exp" in claims else None)
-
-    def _check(self, matchers: Iterable[Matcher]) -> None:
-        try:
-            self._matching.check(dict.fromkeys(matchers))
-        except InvalidMatcher:
-            raise InvalidToken from None
-
-
-class _Detail(NamedTuple):
-    actions: tuple[str, ...]
-    topics: tuple[Matcher, ...]
-
-
-def _detail(detail: object) -> _Detail:
-    """One authorization detail; of another type (RFC 9396), it grants nothing here."""
-    if not isinstance(detail, dict) or not isinstance(detail.get("type"), str):
-        raise InvalidToken
-    if detail["type"] != _DETAIL:
-        return _Detail((), ())
-    actions, topics = _list(detail.get("actions")), _list(detail.get("topics"))
-    if not actions or not topics or not isinstance(detail.get("payload", {}), dict):
-        raise InvalidToken
-    return _Detail(tuple(map(_text, actions)), tuple(map(_matcher, topics)))
-
-
-def _matcher(topic: object) -> Matcher:
-    """Spec "Topic Matcher List"."""
-    if not isinstance(topic, dict) or topic.get("match_type", "exact") not in ("exact", "urlpattern"):
-        raise InvalidToken
-    return Matcher(topic.get("match_type", "exact"), _text(topic.get("match")))
-
-
-def _granted(action: str, details: Sequence[_Detail]) -> tuple[Matcher, ...]:
-    return tuple(dict.fromkeys(matcher for detail in details if action in detail.actions for matcher in detail.topics))
-
-
-def _selectors(selectors: object) -> tuple[Matcher, ...]:
-    return () if selectors is None else tuple(Matcher("topic", _text(each)) for each in _list(selectors))
 
 
 def _is_access_token(token: Token) -> bool:
@@ -245,31 +180,13 @@ def _is_access_token(token: Token) -> bool:
 
 
 def _check_not_before(claims: Mapping[str, Any]) -> None:
-    if "nbf" in claims and _time(claims["nbf"]) > time.time() + _CLOCK_SKEW:
+    if "nbf" in claims and unix_time(claims["nbf"]) > time.time() + _CLOCK_SKEW:
         raise InvalidToken
 
 
 def _check_expiry(expires: float | None) -> None:
     if expires is not None and expires <= time.time():
         raise InvalidToken
-
-
-def _time(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not -_LATEST < value < _LATEST:
-        raise InvalidToken
-    return float(value)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise InvalidToken
-    return value
-
-
-def _list(value: object) -> list[Any]:
-    if not isinstance(value, list):
-        raise InvalidToken
-    return value
 
 
 def _bearer(headers: Sequence[str]) -> str:

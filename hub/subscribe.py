@@ -13,8 +13,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from hub.authorization import Authorizer, Grants
+from hub.authorization import Authorizer
 from hub.errors import Problem
+from hub.grants import Grants
 from hub.lifecycle import Lifecycle
 from hub.matchers import MAX_TOPIC, InvalidMatcher, Matcher, Matching, invalid_character
 from hub.stream import HEARTBEAT, Stream, Streams

@@ -452,10 +452,10 @@ def test_selectors_grant_by_list() -> None:
     """Strings and URI Templates; a missing list, or null, grants nothing; the namespaced claim is the same."""
     claim = {"publish": ["*"], "subscribe": ["https://example.com/{id}", "a"], "payload": 1}
     grants = hub().subscriber(request(token=legacy(mercure=claim)))
-    assert grants == Grants(topics("*"), topics("https://example.com/{id}", "a"))
+    assert grants[:3] == (topics("*"), topics("https://example.com/{id}", "a"), None)
     assert hub().subscriber(request(token=legacy(**{"https://mercure.rocks/": claim}))) == grants
-    assert hub().subscriber(request(token=legacy(mercure={}))) == Grants()
-    assert hub().subscriber(request(token=legacy(mercure={"publish": None}))) == Grants()
+    assert hub().subscriber(request(token=legacy(mercure={}))) == Grants(generation="0.x")
+    assert hub().subscriber(request(token=legacy(mercure={"publish": None}))) == Grants(generation="0.x")
 
 
 @pytest.mark.parametrize(
