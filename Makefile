@@ -1,6 +1,7 @@
 # make serve: a hub to try, on 127.0.0.1:3000. ARGS="--listen :3001" reaches the hub.
 # make test:  the linters, the type checker and every test. ARGS="-k name" reaches pytest.
 # make image: the container image mercure-hub. ARGS="--build-arg PYTHON_IMAGE=…" reaches docker build.
+# make bench: measures the hub against a bare write() loop, Nchan and sse-starlette. ARGS="--quick" takes a minute.
 # make pins:  resolve the requirement files anew, with hashes, for Python 3.11.
 
 .DEFAULT_GOAL := serve
@@ -23,6 +24,9 @@ test: .venv/.installed-dev
 
 image:
 	docker build $(ARGS) --tag mercure-hub .
+
+bench: .venv/.installed-dev
+	@$(BIN)/python -m bench $(ARGS)
 
 .venv/.installed: requirements.txt requirements-build.txt pyproject.toml | $(BIN)/python
 	$(INSTALL) --require-hashes -r requirements.txt -r requirements-build.txt

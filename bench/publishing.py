@@ -1,0 +1,57 @@
+"""Publishing: how many a second, and what each costs."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from statistics import median
+from typing import NamedTuple
+
+from bench.load import Load
+from bench.servers import Kind, Server
+
+PIECE = 0.8
+"""Seconds that one repetition should take."""
+
+
+class Publishing(NamedTuple):
+    """Publishes a second, CPU-µs of the server for each, milliseconds until each was answered."""
+
+    rate: float
+    cost: float
+    p50: float
+    p99: float
+
+
+def publish(server: Server, load: Load, count: int, pool: str = "publish") -> Publishing:
+    """``count`` updates, each publisher the next as soon as it is answered. RuntimeError: some were not taken."""
+    load.report()
+    cpu = server.cpu()
+    load.start(pool, 0, count)
+    whole = load.answered(pool)
+    cpu = server.cpu() - cpu
+    report = load.report()
+    if not whole or report[f"{pool} failed"]:
+        raise RuntimeError(f"{server.name} did not take every update")
+    answered = report[pool]
+    return Publishing(count / (report["answered"] - report["began"]), 1e6 * cpu / count, answered.p50, answered.p99)
+
+
+def compare(kinds: Sequence[Kind], publishers: Sequence[int], repetitions: int) -> dict[tuple[str, int], Publishing]:
+    """Every server with each number of publishers, in turn; the median."""
+    found: dict[tuple[str, int], list[Publishing]] = {}
+    with ExitStack() as stack:
+        servers = [stack.enter_context(kind.running()) for kind in kinds]
+        loads = [stack.enter_context(Load(server.address)) for server in servers]
+        counts: dict[tuple[str, int], int] = {}
+        for server, load in zip(servers, loads, strict=True):
+            for number in publishers:
+                load.pool(f"publish{number}", number, server.client.publish)
+                counts[server.name, number] = round(PIECE * publish(server, load, 300, f"publish{number}").rate)
+        for _ in range(repetitions):
+            for number in publishers:
+                for server, load in zip(servers, loads, strict=True):
+                    sample = publish(server, load, counts[server.name, number], f"publish{number}")
+                    found.setdefault((server.name, number), []).append(sample)
+    return {
+        place: Publishing(*(median(values) for values in zip(*samples, strict=True)))
+        for place, samples in found.items()
+    }

