@@ -8,12 +8,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, Route
+from starlette.types import Scope
 
 from hub.audiences import Audiences
 from hub.authorization import Authorizer
+from hub.cors import Cors
 from hub.dispatcher import Dispatcher
 from hub.errors import Problem, answer_problem
 from hub.health import Ready, live
@@ -25,6 +25,7 @@ from hub.settings import PATH, Settings
 from hub.stream import Log, Streams
 from hub.subscribe import Subscribe
 from hub.timers import TimerWheel
+from hub.wire import Direct, Offer
 from transports import TransportError, open_transport
 
 DEFAULT_URL = f"https://localhost{PATH}"
@@ -64,27 +65,38 @@ class Hub:
         """Called when the hub can't go on: whoever runs it ends the process, so that another is started."""
         self._hurried = asyncio.Event()
         self.settings = settings
-
-    def routes(self) -> list[BaseRoute]:
-        publish = Publish(
+        self.cors = Cors(settings.cors_origins)
+        self._publish = Publish(
             self.transport,
             self.lifecycle,
             self.authorizer,
             self.matching,
-            self.settings.max_request_body_size,
+            self.cors,
+            settings.max_request_body_size,
         )
-        subscribe = Subscribe(
+        self._subscribe = Subscribe(
             self.streams,
             self.lifecycle,
             self.authorizer,
             self.matching,
-            self.settings.write_timeout,
-            self.settings.protocol,
+            self.cors,
+            settings.write_timeout,
+            settings.protocol,
         )
+
+    def direct(self, scope: Scope, body: bytes, offer: Offer) -> bool:
+        """`hub.wire.Direct`: the two hot paths, before the router and the middleware."""
+        if scope["path"] != PATH:
+            return False
+        if scope["method"] == "POST":
+            return self._publish.direct(scope, body, offer)
+        return scope["method"] == "GET" and self._subscribe.direct(scope, offer)
+
+    def routes(self) -> list[BaseRoute]:
         ready = Ready(self.transport, self.lifecycle)
         return [
-            Route(PATH, subscribe, methods=["GET"]),
-            Route(PATH, publish, methods=["POST"]),
+            Route(PATH, self._subscribe, methods=["GET"]),
+            Route(PATH, self._publish, methods=["POST"]),
             Route("/mercure/health/live", live),
             Route("/mercure/health/ready", ready.answer),
             Route("/healthz", live),
@@ -189,23 +201,21 @@ def _authorizer(settings: Settings, matching: Matching) -> Authorizer:
     )
 
 
-def application(hub: Hub) -> Starlette:
+class Application(Starlette):
+    """``direct``: what our own server asks before it calls the application."""
+
+    direct: Direct
+
+
+def application(hub: Hub) -> Application:
     """The routes with CORS and problem details. Whoever runs it opens and closes the hub."""
-    origins = list(hub.settings.cors_origins)
-    cors = Middleware(
-        CORSMiddleware,
-        allow_origins=origins,
-        # Credentials for every origin would let any page read its visitors' updates (Mercure, "Subscription").
-        allow_credentials="*" not in origins,
-        allow_methods=["GET", "HEAD", "POST"],
-        allow_headers=["Authorization", "Cache-Control", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
-        expose_headers=["Last-Event-ID", "Link", "Mercure-Last-Event-ID"],
-    )
-    return Starlette(
+    app = Application(
         routes=hub.routes(),
-        middleware=[cors] if origins else [],
+        middleware=hub.cors.middleware(),
         exception_handlers={Problem: answer_problem},
     )
+    app.direct = hub.direct
+    return app
 
 
 def create_app(settings: Settings) -> Starlette:

@@ -1,8 +1,6 @@
 """Where the process stands: opening its store, serving, or draining; and what is still under way."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from hub.errors import Problem
 
@@ -19,9 +17,9 @@ class Lifecycle:
         self.opened = asyncio.Event()
         self.draining = False
         self._held = 0
-        self._publishing = 0
+        self.publishing = 0
+        """Appends under way, which `published` waits for."""
         self._quiet = asyncio.Event()
-        self._quiet.set()
 
     @property
     def serving(self) -> bool:
@@ -45,21 +43,17 @@ class Lifecycle:
         self.draining = True
         self.opened.set()
 
-    @contextmanager
-    def publishing(self) -> Iterator[None]:
-        """Round an append: `published` waits for it."""
-        self._publishing += 1
-        self._quiet.clear()
-        try:
-            yield
-        finally:
-            self._publishing -= 1
-            if not self._publishing:
-                self._quiet.set()
+    def published_one(self) -> None:
+        """An append that was counted in `publishing` is over."""
+        self.publishing -= 1
+        if not self.publishing:
+            self._quiet.set()
 
     async def published(self) -> None:
         """Wait until no append is under way."""
-        await self._quiet.wait()
+        while self.publishing:
+            self._quiet.clear()
+            await self._quiet.wait()
 
 
 def unavailable(detail: str) -> Problem:

@@ -1,11 +1,14 @@
 """uvicorn's HTTP/1.1 with bounds on what a client may send, and with connections that the application can take over."""
 
 import asyncio
-from typing import Any
+from contextlib import suppress
+from typing import Any, NamedTuple
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.types import ASGIApp
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from hub.wire import CONNECTION
+from hub.wire import CONNECTION, Direct, RawHeaders, chunk
 
 MAX_HEAD = 64 * 1024
 """Bytes of a request before its body: httptools itself takes megabytes. A query with 1,000 topics fits."""
@@ -13,16 +16,35 @@ MAX_PIPELINED = 16
 """Requests that may wait behind a running one; hardly any client sends one, and uvicorn itself takes any number."""
 HEAD_TIMEOUT = 10.0
 """Seconds that a client may take to send them: httptools itself waits for ever."""
+SMALL_BODY = 16 * 1024
+"""Bytes of a body up to which it is waited for, so that the request can be taken as a whole."""
+BODY_WAIT = 1.0
+"""Seconds that this takes at most; then the application waits for the rest."""
+
+
+class _Request(NamedTuple):
+    """A request whose turn has come: uvicorn's view of it, and who answers it through ASGI."""
+
+    cycle: RequestResponseCycle
+    app: ASGIApp
 
 
 class HubProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 with bounds on the request head, and with connections that the application can take over."""
+    """uvicorn's HTTP/1.1 with bounds on the request head, and with connections that the application can take over.
+
+    A request that has arrived as a whole is offered to the application's `Direct` first. What that does not take goes
+    the way of every ASGI request, with a task of its own.
+    """
 
     _head = 0
     _in_head = True
     _fields = 0
     _head_timer: asyncio.TimerHandle | None = None
     _closed: asyncio.Future[None] | None = None
+    _parsing = False
+    _whole: _Request | None = None
+    _body_timer: asyncio.TimerHandle | None = None
+    _running: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -30,6 +52,7 @@ class HubProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_complete()
+        self._stop_waiting()
         super().connection_lost(exc)
         if self._closed is not None and not self._closed.done():
             self._closed.set_result(None)
@@ -72,7 +95,13 @@ class HubProtocol(HttpToolsProtocol):
                 self._refuse()
                 return
             self._head += len(data)
+        self._parsing = True
         super().data_received(data)
+        self._parsing = False
+        if self._whole is not None:
+            self._start_or_wait(self._whole.cycle)
+            if self.parser is None:  # taken over, or closed
+                return
         if self._between_requests() and not self.transport.is_closing():
             self._expect_head()
 
@@ -97,6 +126,66 @@ class HubProtocol(HttpToolsProtocol):
         self.transport.write(head.encode() + body)
         self.transport.close()
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override]
+        """The request's head is there and its turn has come; whether its body is there too, the parser will see."""
+        if self._parsing:
+            self._whole = _Request(cycle, app)
+        elif not self._answered_directly(cycle):
+            super()._start_asgi_task(cycle, app)  # type: ignore[arg-type]
+
+    def _start_or_wait(self, cycle: RequestResponseCycle) -> None:
+        """Most clients send a small body right after the head, but not with it."""
+        if not cycle.more_body or cycle.waiting_for_100_continue or len(cycle.body) > SMALL_BODY:
+            self._start_whole()
+        elif self._body_timer is None:
+            self._body_timer = self.loop.call_later(BODY_WAIT, self._start_whole)
+
+    def _start_whole(self) -> None:
+        self._stop_waiting()
+        request, self._whole = self._whole, None
+        if request is not None and not self.transport.is_closing():
+            self._start_asgi_task(*request)
+
+    def _stop_waiting(self) -> None:
+        if self._body_timer is not None:
+            self._body_timer.cancel()
+            self._body_timer = None
+
+    def _answered_directly(self, cycle: RequestResponseCycle) -> bool:
+        direct: Direct | None = getattr(self.config.app, "direct", None)
+        if direct is None or cycle.more_body or not cycle.keep_alive or self.pipeline or cycle is not self.cycle:
+            return False
+        scope: Any = cycle.scope
+        if any(name == b"x-forwarded-proto" for name, _ in self.headers):
+            _forwarded(scope, self.config.forwarded_allow_ips)
+        self._running = cycle
+        return direct(scope, bytes(cycle.body), self)
+
+    def reply(self, headers: RawHeaders, body: bytes) -> None:
+        """Answer the running request with 200, head and body in one write."""
+        cycle, self._running = self._running, None
+        if cycle is None or self.transport.is_closing():
+            return
+        length = (b"content-length", b"%d" % len(body))
+        end = () if cycle.keep_alive else ((b"connection", b"close"),)
+        self.transport.write(_head(*cycle.default_headers, *headers, length, *end) + body)
+        cycle.response_started = cycle.response_complete = True
+        if not cycle.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+    def respond(self, app: ASGIApp) -> None:
+        """Let ``app`` answer the running request through ASGI."""
+        if self._running is not None:
+            super()._start_asgi_task(self._running, app)  # type: ignore[arg-type]
+
+    def begin(self, headers: RawHeaders, first: bytes) -> None:
+        """Send the head of a chunked response and its first bytes; `take_over` may follow."""
+        cycle = self.cycle
+        chunked = (b"transfer-encoding", b"chunked")
+        self.transport.write(_head(*cycle.default_headers, *headers, chunked) + chunk(first))
+        cycle.response_started = cycle.chunked_encoding = True
+
     def abort(self) -> None:
         """End the connection now, whatever waits."""
         self.transport.abort()
@@ -119,5 +208,18 @@ class HubProtocol(HttpToolsProtocol):
         self.transport.set_protocol(protocol)
         transport = self.transport
         # What is left of the request refers to itself: without this, memory is only freed by the collector.
-        self.scope = self.headers = self.parser = self.cycle = None  # type: ignore[assignment]
+        self.scope = self.headers = self.parser = self.cycle = self._running = None  # type: ignore[assignment]
         return transport
+
+
+def _head(*headers: tuple[bytes, bytes]) -> bytes:
+    return b"HTTP/1.1 200 OK\r\n%b\r\n" % b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
+def _forwarded(scope: Any, trusted: Any) -> None:
+    """What a trusted proxy says of the request, as uvicorn's middleware writes it into the scope of a hub behind it."""
+    with suppress(StopIteration):  # a coroutine that waits for nothing ends at its first step
+        ProxyHeadersMiddleware(_nothing, trusted)(scope, _nothing, _nothing).send(None)
+
+
+async def _nothing(*_: object) -> Any: ...

@@ -5,24 +5,29 @@ import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
+from typing import NamedTuple
 from urllib.parse import parse_qsl
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hub.authorization import Authorizer
+from hub.cors import Cors
 from hub.errors import Problem
+from hub.grants import Grants
 from hub.lifecycle import Lifecycle, unavailable
 from hub.matchers import MAX_TOPIC, Matching, invalid_character
-from hub.wire import gone
+from hub.wire import Offer, gone
 from transports import (
     EARLIEST,
     IdempotencyConflict,
     Receipt,
     Transport,
     TransportClosed,
+    TransportError,
     TransportFull,
     TransportUnavailable,
     Update,
@@ -44,6 +49,7 @@ FORM = "application/x-www-form-urlencoded"
 
 Form = dict[str, list[str]]
 
+_TEXT = (b"content-type", b"text/plain; charset=utf-8")
 _STRING = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 
 
@@ -149,6 +155,24 @@ def check_content_type(value: str) -> None:
         raise Problem(415, "the charset of the form must be UTF-8")
 
 
+def problem_of(error: BaseException) -> Problem | None:
+    """What a publisher is told when its update could not be stored; None: the fault is ours."""
+    if isinstance(error, IdempotencyConflict):
+        return Problem(422, "this Idempotency-Key was used for another request; each request takes its own")
+    if isinstance(error, TransportFull):
+        return Problem(507, "the store of this hub is full")
+    if isinstance(error, TransportUnavailable | TransportClosed | TimeoutError | asyncio.CancelledError):
+        return unavailable("the store of this hub does not answer; try again")
+    return None
+
+
+class Permission(NamedTuple):
+    """What the head of a request says: what its token grants, and its idempotency key."""
+
+    grants: Grants
+    key: str | None
+
+
 @dataclass(frozen=True)
 class Publish:
     """The endpoint. Nothing of the request is acknowledged before the transport has it."""
@@ -157,7 +181,33 @@ class Publish:
     lifecycle: Lifecycle
     authorizer: Authorizer
     matching: Matching
+    cors: Cors
     max_body: int
+
+    def direct(self, scope: Scope, body: bytes, offer: Offer) -> bool:
+        """`hub.wire.Direct`: store an update whose request is sound and not large."""
+        if not self.lifecycle.serving or len(body) > min(LARGE, self.max_body):
+            return False
+        try:
+            update = self._update(self._permission(HTTPConnection(scope)), body, parse_form(body))
+            appending = self.transport.submit(update)
+        except (Problem, TransportError):
+            return False  # it is told why through ASGI
+        self.lifecycle.publishing += 1
+        timeout = appending.get_loop().call_later(APPEND_TIMEOUT, appending.cancel)
+        appending.add_done_callback(partial(self._appended, scope, offer, timeout))
+        return True
+
+    def _appended(
+        self, scope: Scope, offer: Offer, timeout: asyncio.TimerHandle, appending: asyncio.Future[Receipt]
+    ) -> None:
+        timeout.cancel()
+        self.lifecycle.published_one()
+        error = asyncio.CancelledError() if appending.cancelled() else appending.exception()
+        if error is None:
+            offer.reply([_TEXT, *self.cors.headers(scope)], appending.result().id.encode())
+        else:
+            offer.respond(self.cors.around(_failed(error)))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -167,18 +217,26 @@ class Publish:
         await response(scope, receive, send)
 
     async def _publish(self, request: Request) -> Response:
-        check_content_type(request.headers.get("Content-Type", ""))
-        grants = self.authorizer.publisher(request)
-        key = idempotency_key(request.headers.getlist("Idempotency-Key"))
+        permission = self._permission(request)
         body = await self._body(request)
         # A hostile 4 MiB takes three seconds to decode: in a thread, they are nobody else's.
         form = parse_form(body) if len(body) < LARGE else await asyncio.to_thread(parse_form, body)
-        update = update_from(form, self.matching)
-        self.authorizer.allow_publish(grants, update.topics)
-        if key is not None:
-            update = update._replace(idempotency_key=key, fingerprint=sha256(body).hexdigest()[:32])
-        receipt = await self._append(update)
+        receipt = await self._append(self._update(permission, body, form))
         return PlainTextResponse(receipt.id)
+
+    def _permission(self, request: HTTPConnection) -> Permission:
+        """Raises `Problem`."""
+        check_content_type(request.headers.get("Content-Type", ""))
+        grants = self.authorizer.publisher(request)
+        return Permission(grants, idempotency_key(request.headers.getlist("Idempotency-Key")))
+
+    def _update(self, permission: Permission, body: bytes, form: Form) -> Update:
+        """Raises `Problem`."""
+        update = update_from(form, self.matching)
+        self.authorizer.allow_publish(permission.grants, update.topics)
+        if permission.key is not None:
+            update = update._replace(idempotency_key=permission.key, fingerprint=sha256(body).hexdigest()[:32])
+        return update
 
     async def _body(self, request: Request) -> bytes:
         try:
@@ -206,15 +264,23 @@ class Publish:
     async def _append(self, update: Update) -> Receipt:
         if not self.lifecycle.serving:
             raise unavailable("this hub is ending; try again")
+        self.lifecycle.publishing += 1
         try:
-            with self.lifecycle.publishing():
-                async with asyncio.timeout(APPEND_TIMEOUT):
-                    return await self.transport.append(update)
-        except IdempotencyConflict:
-            raise Problem(
-                422, "this Idempotency-Key was used for another request; each request takes its own"
-            ) from None
-        except TransportFull:
-            raise Problem(507, "the store of this hub is full") from None
-        except (TransportUnavailable, TransportClosed, TimeoutError):
-            raise unavailable("the store of this hub does not answer; try again") from None
+            async with asyncio.timeout(APPEND_TIMEOUT):
+                return await self.transport.append(update)
+        except (TransportError, TimeoutError) as error:
+            raise (problem_of(error) or error) from None
+        finally:
+            self.lifecycle.published_one()
+
+
+def _failed(error: BaseException) -> ASGIApp:
+    """What answers a request whose append failed: the problem, or the exception itself, which the server logs."""
+    problem = problem_of(error)
+    if problem is not None:
+        return problem.response()
+
+    async def fail(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise error
+
+    return fail

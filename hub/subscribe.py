@@ -6,20 +6,21 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import parse_qsl
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from hub.authorization import Authorizer
+from hub.cors import Cors
 from hub.errors import Problem
 from hub.grants import Grants
 from hub.lifecycle import Lifecycle
 from hub.matchers import MAX_TOPIC, InvalidMatcher, Matcher, Matching, invalid_character
 from hub.stream import HEARTBEAT, Stream, Streams
-from hub.wire import Connection, gone, wire_for
+from hub.wire import Offer, RawHeaders, Wire, gone, taken_over, wire_for
 from transports import EARLIEST, Position, TransportClosed, TransportUnavailable
 
 JITTER = 0.1
@@ -32,8 +33,6 @@ STREAM_HEADERS = {
     "Cache-Control": "private, no-cache, no-store, must-revalidate, max-age=0",
     "X-Accel-Buffering": "no",  # nginx would collect the events otherwise
 }
-
-RawHeaders = list[tuple[bytes, bytes]]
 
 _MATCHER_TYPES = {"match": "exact", "match_exact": "exact", "match_urlpattern": "urlpattern"}
 _CURSORS = {"1.0": ("last_event_id",), "0.x": ("lastEventID", "Last-Event-ID")}
@@ -79,6 +78,14 @@ def last_event_id(header: str | None, pairs: Sequence[tuple[str, str]], generati
     return next((value for name, value in pairs if name in names), None) or None
 
 
+class Asked(NamedTuple):
+    """What a request asks for, and may get. ``last_event_id``: None for what is new from now on."""
+
+    matchers: tuple[Matcher, ...]
+    grants: Grants
+    last_event_id: str | None
+
+
 @dataclass(frozen=True)
 class Subscribe:
     """The endpoint. ``write_timeout``: seconds that a connection lasts at most, 0 for no limit."""
@@ -87,21 +94,34 @@ class Subscribe:
     lifecycle: Lifecycle
     authorizer: Authorizer
     matching: Matching
+    cors: Cors
     write_timeout: float
     protocol: Literal["both", "1.0", "0.x"]
+
+    def direct(self, scope: Scope, offer: Offer) -> bool:
+        """`hub.wire.Direct`: begin a stream that asks for nothing of the past."""
+        if not self.lifecycle.serving:
+            return False
+        try:
+            asked = self._asked(HTTPConnection(scope))
+        except Problem:
+            return False  # it is told why through ASGI
+        if asked.last_event_id is not None:
+            return False
+        cursor = self.streams.log.position
+        offer.begin(_RAW_STREAM_HEADERS + self.cors.headers(scope), HEARTBEAT)
+        if (wire := taken_over(offer)) is not None:
+            self._start(wire, asked, cursor)
+        return True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         if not (self.lifecycle.serving or await self.lifecycle.wait_until_open(gone(scope))):
             await _come_back()(scope, receive, send)
             return
-        pairs, generations = parse_query(scope["query_string"]), _GENERATIONS[self.protocol]
-        matchers = matchers_in(pairs, generations)
-        grants = self.authorizer.subscriber(request)
-        self._check(matchers)
-        asked = last_event_id(request.headers.get("Last-Event-ID"), pairs, generations)
+        asked = self._asked(request)
         try:
-            cursor, headers = await self._cursor(asked, generations)
+            cursor, headers = await self._cursor(asked.last_event_id)
         except (TransportUnavailable, TransportClosed):
             await _come_back()(scope, receive, send)
             return
@@ -111,7 +131,18 @@ class Subscribe:
             return
         # Some proxies pass the head on only once the body has begun.
         await send({"type": "http.response.body", "body": HEARTBEAT, "more_body": True})
-        await self._stream(wire_for(scope, receive, send), matchers, grants, cursor)
+        wire, carry = wire_for(scope, receive, send)
+        self._start(wire, asked, cursor)
+        if carry is not None:
+            await carry()
+
+    def _asked(self, request: HTTPConnection) -> Asked:
+        """Raises `Problem`."""
+        pairs, generations = parse_query(request.scope["query_string"]), _GENERATIONS[self.protocol]
+        matchers = matchers_in(pairs, generations)
+        grants = self.authorizer.subscriber(request)
+        self._check(matchers)
+        return Asked(matchers, grants, last_event_id(request.headers.get("Last-Event-ID"), pairs, generations))
 
     def _check(self, matchers: Sequence[Matcher]) -> None:
         try:
@@ -119,17 +150,17 @@ class Subscribe:
         except InvalidMatcher as error:
             raise Problem(400, str(error)) from None
 
-    async def _cursor(self, asked: str | None, generations: Sequence[str]) -> tuple[Position, RawHeaders]:
+    async def _cursor(self, asked: str | None) -> tuple[Position, RawHeaders]:
         """Where the stream starts, and the response headers that say so.
 
         Without an id it is where the dispatcher stands before the client has seen the head: what is published after
         that is new to it.
         """
         if asked is None:
-            return self.streams.log.position, _raw(STREAM_HEADERS)
+            return self.streams.log.position, _RAW_STREAM_HEADERS
         position = await self._position_of(asked)
         told = EARLIEST if position is None else asked
-        names = [_TOLD_IN[generation] for generation in generations]
+        names = [_TOLD_IN[generation] for generation in _GENERATIONS[self.protocol]]
         return position or 0, _raw(STREAM_HEADERS | dict.fromkeys(names, told))
 
     async def _position_of(self, event_id: str) -> Position | None:
@@ -137,17 +168,12 @@ class Subscribe:
             return None
         return await self.streams.log.transport.position_of(event_id)
 
-    async def _stream(
-        self, connection: Connection, matchers: Sequence[Matcher], grants: Grants, cursor: Position
-    ) -> None:
-        wire, carry = connection
-        audience = self.streams.audiences.enter(matchers, grants.subscribe)
-        stream = Stream(self.streams, wire, audience, cursor, self._deadline(grants.expires))
+    def _start(self, wire: Wire, asked: Asked, cursor: Position) -> None:
+        audience = self.streams.audiences.enter(asked.matchers, asked.grants.subscribe)
+        stream = Stream(self.streams, wire, audience, cursor, self._deadline(asked.grants.expires))
         stream.start()
         if self.lifecycle.draining:
             stream.finish()
-        if carry is not None:
-            await carry()
 
     def _deadline(self, expires: float | None) -> float:
         """When the connection ends, in event loop time: with its token, or after `write_timeout` less some jitter."""
@@ -159,6 +185,9 @@ class Subscribe:
 def _raw(headers: Mapping[str, str]) -> RawHeaders:
     """As ASGI has them. Event ids go out as UTF-8, as browsers send them back."""
     return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+
+_RAW_STREAM_HEADERS = _raw(STREAM_HEADERS)
 
 
 def _come_back() -> Response:

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 CHATTER = 64 * 1024
 """Bytes that a subscriber may send while it listens; they are thrown away, more of them closes the connection."""
@@ -58,14 +58,31 @@ CONNECTION = "mercure_hub.connection"
 """The key in ``scope["extensions"]`` under which our server offers an `Offer`."""
 
 
+RawHeaders = list[tuple[bytes, bytes]]
+"""As ASGI has them: the names in lower case."""
+
+
 class Offer(Protocol):
-    """A connection as our server offers it."""
+    """A connection as our server offers it, with one request running."""
+
+    def reply(self, headers: RawHeaders, body: bytes) -> None: ...
+
+    def respond(self, app: ASGIApp) -> None: ...
+
+    def begin(self, headers: RawHeaders, first: bytes) -> None: ...
 
     def take_over(self, protocol: asyncio.Protocol) -> asyncio.Transport | None: ...
 
     def abort(self) -> None: ...
 
     def closed(self) -> asyncio.Future[None]: ...
+
+
+class Direct(Protocol):
+    """What an application can do without being called through ASGI, which costs a task and a turn of the loop."""
+
+    def __call__(self, scope: Scope, body: bytes, offer: Offer) -> bool:
+        """Take a request that is there as a whole, now or soon; False: nothing was done, it goes through ASGI."""
 
 
 def gone(scope: Scope) -> asyncio.Future[None] | None:
@@ -238,13 +255,20 @@ Connection = tuple[Wire, Callable[[], Awaitable[None]] | None]
 """A wire, and what the request's own task must await to carry its bytes, if anything."""
 
 
+def taken_over(offer: Offer) -> TakenOver | None:
+    """The connection of a request whose response head is out; None where it has to stay with the server."""
+    wire = TakenOver()
+    transport = offer.take_over(wire)
+    if transport is None:
+        return None
+    wire.attach(transport)
+    return wire
+
+
 def wire_for(scope: Scope, receive: Receive, send: Send) -> Connection:
     """The best wire for a request whose response head is out."""
     offer: Offer | None = scope.get("extensions", {}).get(CONNECTION)
-    if offer is not None:
-        wire = TakenOver()
-        if (transport := offer.take_over(wire)) is not None:
-            wire.attach(transport)
-            return wire, None
+    if offer is not None and (wire := taken_over(offer)) is not None:
+        return wire, None
     asgi = ASGI(send, offer)
     return asgi, lambda: asgi.run(receive)

@@ -1,5 +1,6 @@
 """The contract of a log with many cursors, and the errors that say whose fault it is."""
 
+import asyncio
 import json
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
@@ -129,6 +130,10 @@ class Transport(ABC):
         With an ``idempotency_key`` that an entry within history carries: nothing is added and the receipt is that
         entry's, or `IdempotencyConflict` if the fingerprints differ. Also between processes. Raises `TransportFull`.
         """
+
+    def submit(self, update: Update) -> asyncio.Future[Receipt]:
+        """`append` as a future: for whoever has no task to wait in. May also raise at once what `append` raises."""
+        return asyncio.ensure_future(self.append(update))
 
     @abstractmethod
     def tail(self, after: Position) -> AsyncIterator[Sequence[Entry]]:

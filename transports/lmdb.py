@@ -109,8 +109,10 @@ class LMDBTransport(Transport):
             self._peers = Peers(self._said.directory / "peers", self._wake)
 
     async def append(self, update: Update) -> Receipt:
-        receipt: Receipt = await self._working().submit(Record(update, update.to_json()))
-        return receipt
+        return await self.submit(update)
+
+    def submit(self, update: Update) -> asyncio.Future[Receipt]:
+        return self._working().submit(Record(update, update.to_json()))
 
     async def tail(self, after: Position) -> AsyncIterator[Sequence[Entry]]:
         worker, store = self._working(), self._working().store

@@ -47,6 +47,15 @@ class MemoryTransport(Transport):
         self._open = True
 
     async def append(self, update: Update) -> Receipt:
+        return self._append(update)
+
+    def submit(self, update: Update) -> asyncio.Future[Receipt]:
+        receipt = self._append(update)
+        done = asyncio.get_running_loop().create_future()
+        done.set_result(receipt)
+        return done
+
+    def _append(self, update: Update) -> Receipt:
         self._must_be_open()
         if (first := self._keys.get(update.idempotency_key or "")) is not None:
             if first.update.fingerprint != update.fingerprint:

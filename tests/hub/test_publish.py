@@ -1,6 +1,7 @@
 """Publishing: forms in, updates out, and every way of getting it wrong."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from urllib.parse import urlencode
 
 import httpx
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from hub.errors import Problem
 from hub.matchers import Matching
 from hub.publish import FORM, MAX_TOPICS, check_content_type, idempotency_key, parse_form, update_from
-from tests.hub.serving import PUBLISHER, TOPIC, Served, bearer, problem, serving, token
+from tests.hub.serving import PUBLISHER, TOPIC, WIRES, Served, bearer, problem, serving, token
+from transports import IdempotencyConflict, TransportFull, TransportUnavailable
 
 MATCHING = Matching("https://hub.example/.well-known/mercure")
 
@@ -174,9 +176,10 @@ def test_any_content_type_is_read_or_refused(value: str) -> None:
         assert error.status == 415  # noqa: PT017
 
 
-@pytest.fixture
-async def served():  # noqa: ANN201
-    async with serving(max_request_body_size=100_000) as running:
+@pytest.fixture(params=WIRES)
+async def served(request: pytest.FixtureRequest) -> AsyncIterator[Served]:
+    """The request is taken from our server past ASGI, or through it."""
+    async with serving(WIRES[request.param], max_request_body_size=100_000) as running:
         yield running
 
 
@@ -256,8 +259,29 @@ async def test_a_store_that_fails_is_503(served: Served, monkeypatch: pytest.Mon
         await asyncio.Event().wait()
 
     monkeypatch.setattr(served.hub.transport, "append", hangs)
+    monkeypatch.setattr(served.hub.transport, "submit", lambda update: asyncio.ensure_future(hangs(update)))
     monkeypatch.setattr("hub.publish.APPEND_TIMEOUT", 0.05)
     assert (await served.post({"topic": TOPIC})).status_code == 503
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(IdempotencyConflict(), 422), (TransportFull("full"), 507), (TransportUnavailable("gone"), 503), (OSError(), 500)],
+)
+async def test_an_append_that_fails_says_how(
+    served: Served, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
+) -> None:
+    """What the store answers later reaches the publisher, and the connection serves the next request."""
+
+    async def fails(_update: object) -> None:
+        await asyncio.sleep(0)
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(served.hub.transport, "append", fails)
+        patched.setattr(served.hub.transport, "submit", lambda update: asyncio.ensure_future(fails(update)))
+        assert (await served.post({"topic": TOPIC})).status_code == status
+    assert (await served.post({"topic": TOPIC})).status_code == 200
 
 
 async def test_other_methods_are_405(served: Served) -> None:

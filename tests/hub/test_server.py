@@ -2,15 +2,18 @@
 
 import asyncio
 import gc
+import time
 import weakref
 from collections.abc import AsyncIterator
 
 import pytest
 
 from hub import protocol
+from hub.claims import of_1_0
+from hub.keys import sign
 from hub.protocol import MAX_HEAD
 from hub.wire import CHATTER
-from tests.hub.serving import DEADLINE, PUBLISHER, TOPIC, WIRES, Served, serving, until
+from tests.hub.serving import DEADLINE, KEY, PUBLISHER, TOPIC, WIRES, Served, bearer, serving, until
 from transports.memory import MemoryTransport
 
 GET = f"GET /.well-known/mercure?topic={TOPIC} HTTP/1.1\r\nHost: hub\r\n".encode()
@@ -138,6 +141,52 @@ async def test_a_pipelined_request_keeps_the_server(served: Served) -> None:
     async with asyncio.timeout(DEADLINE):
         await reader.readuntil(b"data: x\n\n")
     writer.close()
+
+
+async def test_the_hot_paths_go_past_asgi(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plain publish and a plain subscription reach neither the router nor a task."""
+
+    async def asgi(*_: object) -> None:
+        raise AssertionError("called through ASGI")
+
+    monkeypatch.setattr(served.server.config.app, "middleware_stack", asgi)
+    async with served.subscribe() as stream:
+        assert await served.publish("x") == (await stream.next()).id
+    assert (await served.client.get(served.url)).status_code == 500, "and what is not plain does"
+
+
+async def test_pipelined_publishes_are_answered_in_order(served: Served) -> None:
+    """Whether a request waits for its body, its turn or the store: each is answered, in order, and stored once."""
+    authorization = f"Authorization: {PUBLISHER['Authorization']}\r\n"
+    requests = b""
+    for number in range(12):
+        body = f"topic={TOPIC}&id=id-{number}&data={'x' * 5000 * (number % 3)}"
+        head = f"POST /.well-known/mercure HTTP/1.1\r\nHost: hub\r\n{authorization}Content-Length: {len(body)}\r\n"
+        requests += f"{head}Content-Type: application/x-www-form-urlencoded\r\n\r\n{body}".encode()
+    reader, writer = await served.raw(b"")
+    for start in range(0, len(requests), 7001):
+        writer.write(requests[start : start + 7001])
+        await asyncio.sleep(0)
+    ids = []
+    for _ in range(12):
+        async with asyncio.timeout(DEADLINE):
+            await reader.readuntil(b"\r\n\r\n")
+            ids.append((await reader.readexactly(len(f"id-{len(ids)}"))).decode())
+    assert ids == [f"id-{number}" for number in range(12)]
+    assert [entry.update.id for entry in await served.hub.transport.read(0, 20)] == ids
+    writer.close()
+
+
+async def test_a_proxys_word_on_the_scheme_counts_past_asgi_too() -> None:
+    """A 1.0 token for the hub's http URL is none for its https URL, which the proxy says was asked."""
+    issuer, now = "https://issuer.example", time.time()
+    async with serving(trusted_issuers=(issuer,)) as running:
+        claims = of_1_0(["*"], [], now + 60, now=now, issuer=issuer, audience=running.url)
+        headers = bearer(sign(claims, KEY, "HS256", type="at+jwt"))
+        assert (await running.post({"topic": TOPIC}, headers=headers)).status_code == 200
+        for proto, status in (("https", 401), ("http", 200)):
+            answer = await running.post({"topic": TOPIC}, headers=headers | {"X-Forwarded-Proto": proto})
+            assert answer.status_code == status
 
 
 async def test_a_subscriber_that_talks_is_closed(served: Served) -> None:

@@ -7,11 +7,14 @@ from collections.abc import AsyncIterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.types import Receive, Scope, Send
 
+from hub import subscribe
 from hub.errors import Problem
-from hub.subscribe import Subscribe, last_event_id, matchers_in, parse_query
+from hub.subscribe import last_event_id, matchers_in, parse_query
+from hub.wire import Connection
 from tests.hub.serving import PUBLISHER, TOPIC, WIRES, Served, bearer, problem, received, serving, token, until
-from transports import TransportUnavailable
+from transports import Entry, TransportUnavailable, Update
 
 BOTH = ("1.0", "0.x")
 OTHER = "https://example.com/other"
@@ -144,14 +147,18 @@ async def test_a_store_that_does_not_answer_sends_back(served: Served, monkeypat
 
 async def test_what_is_published_once_the_head_is_out_arrives(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """A publisher that waits for the subscriber's response head need not wait for more."""
-    subscribed, ids = Subscribe._stream, []
+    ids = []
+    monkeypatch.setattr(served.server.config.app, "direct", lambda *_: False)  # which leaves no room between the two
+    connection = subscribe.wire_for
 
-    async def late(self: Subscribe, *arguments: object) -> None:
-        ids.append(await served.publish("between"))
-        await until(lambda: served.hub.log.position == 1)
-        await subscribed(self, *arguments)  # type: ignore[arg-type]
+    def late(scope: Scope, receive: Receive, send: Send) -> Connection:
+        update = Update("between", (TOPIC,))
+        served.hub.transport.submit(update)
+        served.hub._dispatcher.fan_out([Entry(1, update)])
+        ids.append(update.id)
+        return connection(scope, receive, send)
 
-    monkeypatch.setattr(Subscribe, "_stream", late)
+    monkeypatch.setattr(subscribe, "wire_for", late)
     async with served.subscribe() as stream:
         assert (await stream.next()).id == ids[0]
 
