@@ -15,15 +15,18 @@ from hub.audiences import Audiences
 from hub.authorization import Authorizer
 from hub.cors import Cors
 from hub.dispatcher import Dispatcher
+from hub.documents import ROOT
 from hub.errors import Problem, answer_problem
 from hub.health import Ready, live
 from hub.keys import VerificationKey
 from hub.lifecycle import Lifecycle
 from hub.matchers import Matching
+from hub.presence import ActiveSubscriptions
 from hub.publish import Publish
 from hub.settings import PATH, Settings
 from hub.stream import Log, Streams
 from hub.subscribe import Subscribe
+from hub.subscriptions import Subscriptions
 from hub.timers import TimerWheel
 from hub.wire import Direct, Offer
 from transports import TransportError, open_transport
@@ -58,6 +61,9 @@ class Hub:
             heartbeat=settings.heartbeat,
             dispatch_timeout=settings.dispatch_timeout,
         )
+        self.active = ActiveSubscriptions(self.transport, self.matching) if settings.subscriptions else None
+        if self.active is not None:
+            self.streams.on_lost = self.active.end
         self._dispatcher = Dispatcher(self.log, audiences, self.streams)
         self._tasks: list[asyncio.Task[None]] = []
         self.failed = False
@@ -82,6 +88,7 @@ class Hub:
             self.cors,
             settings.write_timeout,
             settings.protocol,
+            self.active,
         )
 
     def direct(self, scope: Scope, body: bytes, offer: Offer) -> bool:
@@ -93,10 +100,13 @@ class Hub:
         return scope["method"] == "GET" and self._subscribe.direct(scope, offer)
 
     def routes(self) -> list[BaseRoute]:
+        subscriptions = Subscriptions(self.transport, self.lifecycle, self.authorizer, self.settings.protocol)
+        listed = [Route(f"{ROOT}{rest}", subscriptions, methods=["GET"]) for rest in ("", "/{rest:path}")]
         ready = Ready(self.transport, self.lifecycle)
         return [
             Route(PATH, self._subscribe, methods=["GET"]),
             Route(PATH, self._publish, methods=["POST"]),
+            *(listed if self.active is not None else ()),
             Route("/mercure/health/live", live),
             Route("/mercure/health/ready", ready.answer),
             Route("/healthz", live),
@@ -106,9 +116,10 @@ class Hub:
         """Open the store, which may wait for its lock, and begin to serve. Raises `InvalidTransport`."""
         await self.transport.open()
         await self._dispatcher.start()
-        self._tasks = [
-            asyncio.ensure_future(self._watched(work)) for work in (self._wheel.run(), self._dispatcher.run())
-        ]
+        parts = [self._wheel.run(), self._dispatcher.run()]
+        if self.active is not None:
+            parts += [self.active.announce(), self.active.watch()]
+        self._tasks = [asyncio.ensure_future(self._watched(part)) for part in parts]
         self.lifecycle.opened.set()
 
     async def _watched(self, part: Coroutine[Any, Any, None]) -> None:
@@ -166,6 +177,8 @@ class Hub:
     async def close(self) -> None:
         """Let go of everything that is left. Twice is fine."""
         await self.lifecycle.published()
+        if self.active is not None:
+            await self.active.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

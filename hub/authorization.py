@@ -122,7 +122,7 @@ class Authorizer:
         origin = request.headers.get("origin")
         if origin is None:
             origin = _origin_of(request.headers.get("referer", ""))
-        if origin.lower() in {_own_origin(request), *self._origins}:
+        if origin.lower() in {own_origin(request), *self._origins}:
             return
         raise Problem(
             403,
@@ -133,7 +133,7 @@ class Authorizer:
     def _grants(self, role: str, key: VerificationKey, presented: _Presented, request: HTTPConnection) -> Grants:
         if len(presented.token) > MAX_TOKEN:
             raise InvalidToken
-        audience = self._resource_identifier or f"{_own_origin(request)}/.well-known/mercure"
+        audience = self._resource_identifier or f"{own_origin(request)}/.well-known/mercure"
         if len(audience) > MAX_AUDIENCE:
             raise InvalidToken
         cached = (role, presented.token, audience)
@@ -200,7 +200,7 @@ def _bearer(headers: Sequence[str]) -> str:
     return token
 
 
-def _own_origin(request: HTTPConnection) -> str:
+def own_origin(request: HTTPConnection) -> str:
     """The origin that the client has asked, as browsers write it; a proxy must pass scheme and host on."""
     return _normal(request.scope["scheme"], request.headers.get("host", ""))
 

@@ -17,9 +17,10 @@ _ONE = (
     "max_request_body_size",
     "transport_url",
 )
+_NONE = ("anonymous", "subscriptions")
 _MANY = ("cors_origins", "publish_origins")
 _COMPATIBILITY = "protocol_version_compatibility"
-_KNOWN = ("anonymous", _COMPATIBILITY, *_ONE, *_MANY)
+_KNOWN = (_COMPATIBILITY, *_NONE, *_ONE, *_MANY)
 _WORD = re.compile(r'"((?:[^"\\]|\\.)*)"|`([^`]*)`|(\S+)')
 
 
@@ -47,7 +48,7 @@ def _words(line: str) -> list[str]:
 def _directive(name: str, arguments: list[str]) -> tuple[str, str]:
     if name not in _KNOWN:
         raise ValueError(_unknown(name))
-    if name == "anonymous" and not arguments:
+    if name in _NONE and not arguments:
         return name, "true"
     if name == _COMPATIBILITY and arguments in (["7"], ["8"]):
         return "protocol", "both"
@@ -59,7 +60,7 @@ def _directive(name: str, arguments: list[str]) -> tuple[str, str]:
 def _takes(name: str) -> str:
     if name == _COMPATIBILITY:
         return "7 or 8"
-    return "no value" if name == "anonymous" else "one value" if name in _ONE else "one value or more"
+    return "no value" if name in _NONE else "one value" if name in _ONE else "one value or more"
 
 
 def _unknown(name: str) -> str:

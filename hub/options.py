@@ -37,6 +37,7 @@ FLAGS = {
     "subscriber_jwt_key": ("K", "Secret or PEM that subscribers' tokens are verified with; rather use the variable."),
     "subscriber_jwt_alg": ("A", "Its algorithm.  [HS256]"),
     "anonymous": ("", "Let subscribers without a token receive public updates."),
+    "subscriptions": ("", "Announce and list active subscriptions."),
     "cors_origins": ('"ORIGIN …"', "Origins whose pages may connect from elsewhere."),
     "publish_origins": ('"ORIGIN …"', "Origins whose pages may publish with a cookie."),
     "heartbeat": ("TIME", "Between comments on a silent stream; 0: none.  [40s]"),
@@ -55,8 +56,8 @@ def settings_flags(command: Command) -> Command:
     """One flag for each setting; the function gets them by their fields' names, None where one is not given."""
     for name, (metavar, meaning) in reversed(FLAGS.items()):
         flag = f"--{name.replace('_', '-')}"
-        if name == "anonymous":
-            option = click.option(f"{flag}/--no-anonymous", name, default=None, help=meaning)
+        if not metavar:
+            option = click.option(f"{flag}/--no-{name}", name, default=None, help=meaning)
         else:
             option = click.option(flag, name, metavar=metavar, help=meaning)
         command = option(command)

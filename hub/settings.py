@@ -33,9 +33,10 @@ class InvalidSetting(ValueError):
 class Settings:
     """What a hub is told before it starts. Times are seconds, sizes bytes; 0 turns a time limit off.
 
-    ``heartbeat``: between comments on a silent stream. ``write_timeout``: how long a subscriber's connection lasts.
-    ``dispatch_timeout``: without progress until a reader is closed. ``drain``: over which subscribers are let go at the
-    end. ``resource_identifier``: the ``aud`` of 1.0 tokens; None: the hub's URL as the request names it.
+    ``subscriptions``: whether active subscriptions are announced and listed. ``heartbeat``: between comments on a
+    silent stream. ``write_timeout``: how long a subscriber's connection lasts. ``dispatch_timeout``: without progress
+    until a reader is closed. ``drain``: over which subscribers are let go at the end. ``resource_identifier``: the
+    ``aud`` of 1.0 tokens; None: the hub's URL as the request names it.
     """
 
     publisher_jwt_key: str = field(repr=False)
@@ -45,6 +46,7 @@ class Settings:
     transport_url: str = "lmdb://mercure-data"
     listen: tuple[str, int] = _LISTEN
     anonymous: bool = False
+    subscriptions: bool = False
     cors_origins: tuple[str, ...] = ()
     publish_origins: tuple[str, ...] = ()
     heartbeat: float = 40.0
@@ -74,6 +76,7 @@ READERS: Mapping[str, values.Reader] = {
     "transport_url": without_bolt,
     "listen": values.address,
     "anonymous": values.boolean,
+    "subscriptions": values.boolean,
     "cors_origins": values.origins,
     "publish_origins": values.origins,
     "heartbeat": values.seconds,

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import NamedTuple
 
@@ -113,6 +113,8 @@ class Streams:
         self.heartbeat = heartbeat or inf
         self.dispatch_timeout = dispatch_timeout or inf
         self.open: set[Stream] = set()
+        self.on_lost: Callable[[Stream], None] = lambda _stream: None
+        """Told of each stream that was started, when it is over."""
 
     def finish(self) -> None:
         """End all of them properly, at once."""
@@ -275,6 +277,7 @@ class Stream:
         self.due = 0
         self.streams.open.discard(self)
         self.streams.audiences.exit(self.audience)
+        self.streams.on_lost(self)
 
     def _stop(self) -> None:
         self.ended = True

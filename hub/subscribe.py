@@ -19,6 +19,7 @@ from hub.errors import Problem
 from hub.grants import Grants
 from hub.lifecycle import Lifecycle
 from hub.matchers import MAX_TOPIC, InvalidMatcher, Matcher, Matching, invalid_character
+from hub.presence import ActiveSubscriptions
 from hub.stream import HEARTBEAT, Stream, Streams
 from hub.wire import Offer, RawHeaders, Wire, gone, taken_over, wire_for
 from transports import EARLIEST, Position, TransportClosed, TransportUnavailable
@@ -88,7 +89,10 @@ class Asked(NamedTuple):
 
 @dataclass(frozen=True)
 class Subscribe:
-    """The endpoint. ``write_timeout``: seconds that a connection lasts at most, 0 for no limit."""
+    """The endpoint. ``write_timeout``: seconds that a connection lasts at most, 0 for no limit.
+
+    ``active``: who announces subscriptions, if anybody.
+    """
 
     streams: Streams
     lifecycle: Lifecycle
@@ -97,6 +101,7 @@ class Subscribe:
     cors: Cors
     write_timeout: float
     protocol: Literal["both", "1.0", "0.x"]
+    active: ActiveSubscriptions | None = None
 
     def direct(self, scope: Scope, offer: Offer) -> bool:
         """`hub.wire.Direct`: begin a stream that asks for nothing of the past."""
@@ -171,6 +176,8 @@ class Subscribe:
     def _start(self, wire: Wire, asked: Asked, cursor: Position) -> None:
         audience = self.streams.audiences.enter(asked.matchers, asked.grants.subscribe)
         stream = Stream(self.streams, wire, audience, cursor, self._deadline(asked.grants.expires))
+        if self.active is not None:
+            self.active.begin(stream, asked.matchers, asked.grants)
         stream.start()
         if self.lifecycle.draining:
             stream.finish()

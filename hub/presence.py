@@ -1,0 +1,214 @@
+"""The subscriptions that this process holds: announced when they begin and end, and kept alive in between.
+
+The store lists every process's subscriptions (`transports.Presence`). Each begins and ends with one update in the log,
+also when its process is killed: another one then notices, and announces the ends.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+from uuid import uuid4
+
+from hub.documents import Subscription, event
+from hub.grants import Grants
+from hub.matchers import Matcher, Matching
+from transports import DEAD, Transport, TransportClosed, TransportError
+
+BEAT = 2.0
+"""Seconds between two signs of life: one command for all subscriptions of a process."""
+LEASE = 10.0
+"""Seconds without one after which a process counts as dead, while whoever judges could see it all the time."""
+PART = 256
+"""Subscriptions that are announced at once; their updates share a commit."""
+RETRY = 0.5
+SETTLING = 5.0
+"""Seconds that the last announcements may take at the end."""
+
+logger = logging.getLogger(__name__)
+
+
+class Change(NamedTuple):
+    """A subscription begins or ends."""
+
+    active: bool
+    subscription: Subscription
+
+
+class ActiveSubscriptions:
+    """One node of the store's presence. ``lease`` and ``beat``: seconds.
+
+    A node that was declared dead although it lives, because it was frozen, or whose store was emptied, becomes another
+    node: its subscriptions begin anew, as those of other subscribers.
+    """
+
+    def __init__(self, transport: Transport, matching: Matching, *, lease: float = LEASE, beat: float = BEAT) -> None:
+        self._transport, self._presence, self._matching = transport, transport.presence, matching
+        self._lease, self._beat = lease, beat
+        self._node = uuid4().hex
+        self._entered = False
+        self._held: dict[Hashable, Sequence[Subscription]] = {}
+        self._changes: deque[Change] = deque()
+        self._changed = asyncio.Event()
+        self._settling = asyncio.Lock()
+        self._late = False
+
+    def begin(self, stream: Hashable, matchers: Iterable[Matcher], grants: Grants) -> None:
+        """A subscriber has come; each of its matchers is a subscription."""
+        self._hold(stream, [Subscription(m, "", grants.payload(m, self._matching)) for m in matchers])
+
+    def end(self, stream: Hashable) -> None:
+        """It has left. One that never came is no error."""
+        self._change(False, self._held.pop(stream, ()))
+
+    def _hold(self, stream: Hashable, subscriptions: Iterable[Subscription]) -> None:
+        subscriber = uuid4().urn
+        self._held[stream] = [each._replace(subscriber=subscriber) for each in subscriptions]
+        self._change(True, self._held[stream])
+
+    def _change(self, active: bool, subscriptions: Iterable[Subscription]) -> None:
+        self._changes.extend(Change(active, each) for each in subscriptions)
+        self._changed.set()
+
+    async def announce(self) -> None:
+        """Tell the store and the log of every change, until the transport is closed. Outages are waited out."""
+        with suppress(TransportClosed):
+            while True:
+                await self._changed.wait()
+                self._changed.clear()
+                await self._settle()
+
+    async def _settle(self) -> None:
+        async with self._settling:
+            while self._changes:
+                part = [self._changes.popleft() for _ in range(min(PART, len(self._changes)))]
+                node = self._node
+                try:
+                    await self._tell(node, part)
+                    self._late = False
+                except TransportClosed:
+                    raise
+                except TransportError as error:
+                    self._say_late(error)
+                    # What began under a node that is no more has begun anew.
+                    self._changes.extendleft(each for each in reversed(part) if not each.active or node == self._node)
+                    await asyncio.sleep(RETRY)
+
+    def _say_late(self, error: TransportError) -> None:
+        if not self._late:
+            logger.warning("the store does not answer, subscriptions are announced later: %s", error)
+        self._late = True
+
+    async def _tell(self, node: str, part: Sequence[Change]) -> None:
+        """Whoever lists the store and then follows the log sees each change at least once."""
+        begun = {each.subscription.id: each.subscription.document() for each in part if each.active}
+        ended = {each.subscription.id: each.subscription.document() for each in part if not each.active}
+        if begun and await self._enter(node, begun):
+            await self._publish(begun, active=True)
+        if ended:
+            await self._presence.leave(node, list(ended))
+            await self._publish(ended, active=False)
+
+    async def _enter(self, node: str, documents: Mapping[str, bytes]) -> bool:
+        if await self._presence.enter(node, documents):
+            self._entered = True
+            return True
+        if node == self._node:
+            self._begin_anew()
+        return False
+
+    async def _publish(self, documents: Mapping[str, bytes], *, active: bool) -> None:
+        await asyncio.gather(*(self._transport.append(event(*each, active=active)) for each in documents.items()))
+
+    def _begin_anew(self) -> None:
+        logger.warning("this hub was taken for dead, or its store was emptied; its subscriptions are announced anew")
+        self._node, self._entered = uuid4().hex, False
+        self._changes = deque(change for change in self._changes if not change.active)
+        for stream, subscriptions in list(self._held.items()):
+            self._hold(stream, subscriptions)
+
+    async def watch(self) -> None:
+        """Give signs of life, and announce the ends of those who give none, until the transport is closed."""
+        with suppress(TransportClosed):
+            if not self._transport.shared:
+                await self._bury_predecessors()
+            watch = Watch(self._lease, 2 * self._beat)
+            while True:
+                try:
+                    await self._look(watch)
+                except TransportClosed:
+                    raise
+                except TransportError:
+                    watch.restart()
+                await asyncio.sleep(self._beat)
+
+    async def _look(self, watch: "Watch") -> None:
+        entered = self._entered
+        counts = await self._presence.beat(self._node)
+        if entered and counts.get(self._node, DEAD) == DEAD:
+            self._begin_anew()
+        for node, count in watch.still(counts, asyncio.get_running_loop().time()):
+            if node != self._node:
+                await self._bury(node, count)
+
+    async def _bury_predecessors(self) -> None:
+        """A store that only one process can have is ours: whoever else is in it has ended."""
+        while True:
+            try:
+                for node, count in (await self._presence.beat(self._node)).items():
+                    if node != self._node:
+                        await self._bury(node, count)
+                return
+            except TransportClosed:
+                raise
+            except TransportError:
+                await asyncio.sleep(RETRY)
+
+    async def _bury(self, node: str, count: int) -> None:
+        if not await self._presence.expire(node, count):
+            return
+        documents = list((await self._presence.of(node)).items())
+        for at in range(0, len(documents), PART):
+            await self._publish(dict(documents[at : at + PART]), active=False)
+        await self._presence.forget(node)
+
+    async def close(self) -> None:
+        """Announce what is left to be announced, and leave the store. The transport is still open."""
+        try:
+            async with asyncio.timeout(SETTLING):
+                for stream in list(self._held):
+                    self.end(stream)
+                await self._settle()
+                self._entered = False
+                await self._presence.forget(self._node)
+        except TransportClosed:
+            pass  # a store that only one process can have: the next one announces what this one left
+        except (TimeoutError, TransportError) as error:
+            logger.warning("the ends of subscriptions are left for another hub to announce: %r", error)
+
+
+class Watch:
+    """Whose count has stood still for ``lease`` seconds of somebody who has looked at least every ``gap``. Pure."""
+
+    def __init__(self, lease: float, gap: float) -> None:
+        self._lease, self._gap = lease, gap
+        self._since: dict[str, tuple[int, float]] = {}
+        self._looked = 0.0
+
+    def restart(self) -> None:
+        """The counts could not be seen: nobody is judged by the time that passed."""
+        self._since.clear()
+
+    def still(self, counts: Mapping[str, int], now: float) -> list[tuple[str, int]]:
+        """The nodes with these counts that have not counted for a lease."""
+        if now - self._looked > self._gap:
+            self.restart()
+        self._looked = now
+        before = self._since
+        self._since = {
+            node: before[node] if before.get(node, (None,))[0] == count else (count, now)
+            for node, count in counts.items()
+        }
+        return [(node, count) for node, (count, since) in self._since.items() if now - since >= self._lease]

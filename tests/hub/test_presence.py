@@ -1,0 +1,221 @@
+"""Subscriptions that begin and end, in one process and in several, with hubs that die, freeze and lose their store."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hub.grants import ANONYMOUS, Grants, Payload
+from hub.matchers import Matcher, Matching
+from hub.presence import PART, ActiveSubscriptions, Watch
+from tests.hub.serving import until
+from transports import Transport, TransportUnavailable, Update, open_transport
+
+LEASE = 0.6
+BEAT = 0.1
+A, B = Matcher("exact", "a"), Matcher("topic", "b{?x}")
+
+
+@pytest.fixture(params=["memory://", "lmdb://{}/hub", "lmdb://{}/hub?lock=shared"])
+async def transport(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Transport]:
+    transport = open_transport(request.param.format(tmp_path))
+    await transport.open()
+    yield transport
+    await transport.close()
+
+
+@asynccontextmanager
+async def process(transport: Transport) -> AsyncIterator[ActiveSubscriptions]:
+    """One hub's part; it dies at the end, without a word."""
+    active = ActiveSubscriptions(transport, Matching("https://hub/"), lease=LEASE, beat=BEAT)
+    tasks = [asyncio.create_task(active.announce()), asyncio.create_task(active.watch())]
+    try:
+        yield active
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def told(transport: Transport) -> list[tuple[str, bool]]:
+    """What the log says: which subscription, and whether it is active."""
+    documents = [json.loads(update.data) for _, update in await transport.read(0, 10_000)]
+    return [(document["id"], document["active"]) for document in documents]
+
+
+async def until_told(transport: Transport, condition: Callable[[Counter[bool]], bool]) -> list[tuple[str, bool]]:
+    async with asyncio.timeout(10):
+        while not condition(Counter(active for _, active in await told(transport))):
+            await asyncio.sleep(0.01)
+    return await told(transport)
+
+
+def begin(active: ActiveSubscriptions, streams: Iterable[object], *matchers: Matcher) -> None:
+    for stream in streams:
+        active.begin(stream, matchers, ANONYMOUS)  # type: ignore[arg-type]
+
+
+async def test_each_matcher_begins_and_ends_once(transport: Transport) -> None:
+    """Two matchers are two subscriptions of one subscriber; both are listed while it is there."""
+    async with process(transport) as active:
+        begin(active, ["stream"], A, B)
+        events = await until_told(transport, lambda seen: seen[True] == 2)
+        listed = await transport.presence.all()
+        assert listed.keys() == {id for id, _ in events}
+        assert len({json.loads(document)["subscriber"] for document in listed.values()}) == 1
+        active.end("stream")
+        active.end("stream")
+        await until_told(transport, lambda seen: seen[False] == 2)
+        assert not await transport.presence.all()
+        assert len(await told(transport)) == 4
+
+
+async def test_many_at_once(transport: Transport) -> None:
+    """More than one part of them, some of which have left before anybody was told: begin comes before end."""
+    async with process(transport) as active:
+        begin(active, range(3 * PART), A)
+        for stream in range(0, 3 * PART, 2):
+            active.end(stream)
+        events = await until_told(transport, lambda seen: sum(seen.values()) == 4.5 * PART)
+        state: dict[str, list[bool]] = {}
+        for id, is_active in events:
+            state.setdefault(id, []).append(is_active)
+        assert sorted(state.values()) == [[True]] * (3 * PART // 2) + [[True, False]] * (3 * PART // 2)
+        assert len(await transport.presence.all()) == 3 * PART // 2
+
+
+async def test_payloads_are_attached() -> None:
+    """The first grant whose topics select the matcher's own text gives the payload, also if that is none."""
+    matching = Matching("https://hub/")
+    grants = Grants(
+        payloads=(
+            Payload((Matcher("exact", "https://e.com/foo"),), {"n": 1}),
+            Payload((Matcher("urlpattern", "https://e.com/bar/:id"),), {"n": 2}),
+            Payload((Matcher("exact", "https://e.com/none"),), None),
+            Payload((Matcher("exact", "*"),), {"n": 3}),
+        )
+    )
+    found = {
+        text: grants.payload(Matcher("exact", f"https://e.com/{text}"), matching) for text in ("foo", "bar/:id", "none")
+    }
+    assert found == {"foo": {"n": 1}, "bar/:id": {"n": 2}, "none": None}
+    assert grants.payload(Matcher("topic", "x"), matching) == {"n": 3}
+
+
+async def test_a_killed_process_is_announced_once(tmp_path: Path) -> None:
+    """Two others notice that a third has died; each of its subscriptions ends once, and theirs go on."""
+    transport = open_transport(f"lmdb://{tmp_path}/hub?lock=shared")
+    await transport.open()
+    async with process(transport) as one, process(transport) as two:
+        async with process(transport) as killed:
+            begin(one, ["one"], A)
+            begin(two, ["two"], A)
+            begin(killed, range(PART + 10), A)
+            await until_told(transport, lambda seen: seen[True] == PART + 12)
+        await until_told(transport, lambda seen: seen[False] == PART + 10)
+        async with asyncio.timeout(10):
+            while len(await transport.presence.beat("")) > 2:
+                await asyncio.sleep(BEAT)
+        assert len(await transport.presence.all()) == 2
+        assert max(Counter(await told(transport)).values()) == 1
+        assert len(await told(transport)) == 2 * (PART + 11)
+    await transport.close()
+
+
+async def test_the_next_process_of_an_exclusive_store_announces_at_once(tmp_path: Path) -> None:
+    """Whoever holds the lock knows that all others have ended."""
+    for number in range(2):
+        transport = open_transport(f"lmdb://{tmp_path}/hub")
+        await transport.open()
+        async with process(transport) as active:
+            if number:
+                events = await until_told(transport, lambda seen: seen[False] == 1)
+                assert events == [(events[0][0], True), (events[0][0], False)]
+            else:
+                begin(active, ["stream"], A)
+                await until_told(transport, lambda seen: seen[True] == 1)
+        await transport.close()
+
+
+async def test_taken_for_dead(transport: Transport) -> None:
+    """A process that was frozen begins anew: what others said has ended is announced as somebody else's."""
+    async with process(transport) as active:
+        begin(active, ["stream"], A)
+        await until_told(transport, lambda seen: seen[True] == 1)
+        other = ActiveSubscriptions(transport, Matching("https://hub/"))
+        (node, _) = (await transport.presence.beat("")).popitem()
+        async with asyncio.timeout(10):
+            while not await transport.presence.expire(node, (await transport.presence.beat(""))[node]):
+                await asyncio.sleep(0)
+        await other._bury(node, -1)
+        events = await until_told(transport, lambda seen: seen[True] == 2)
+        ended = [id for id, is_active in events if not is_active]
+        assert ended == [events[0][0]]
+        assert list(await transport.presence.all()) == [id for id, is_active in events if is_active and id not in ended]
+        active.end("stream")
+        await until_told(transport, lambda seen: seen[False] == 2)
+        assert not await transport.presence.all()
+
+
+async def test_an_outage(transport: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the store does not answer nothing is lost: what began and ended meanwhile is told afterwards, once."""
+    append, failures = transport.append, 0
+
+    async def failing(update: Update) -> Any:
+        nonlocal failures
+        receipt = await append(update)
+        if failures < 3:
+            failures += 1
+            raise TransportUnavailable("its reply was lost")
+        return receipt
+
+    monkeypatch.setattr(transport, "append", failing)
+    monkeypatch.setattr("hub.presence.RETRY", 0.01)
+    async with process(transport) as active:
+        begin(active, range(3), A)
+        active.end(0)
+        await until_told(transport, lambda seen: seen == {True: 3, False: 1})
+        await until(lambda: failures == 3)
+        assert len(await told(transport)) == 4
+
+
+async def test_closing(transport: Transport) -> None:
+    """A process that ends properly announces its own ends, and is not missed."""
+    async with process(transport) as active:
+        begin(active, range(10), A)
+        await active.close()
+        assert Counter(is_active for _, is_active in await told(transport)) == {True: 10, False: 10}
+        assert not await transport.presence.all()
+        assert not await transport.presence.beat("")
+
+
+async def test_a_closed_store_is_left_quietly(transport: Transport, caplog: pytest.LogCaptureFixture) -> None:
+    """The store may be let go before the streams; nothing fails, and nobody is warned."""
+    async with process(transport) as active:
+        begin(active, range(10), A)
+        await transport.close()
+        active.end(1)
+        with suppress(TimeoutError):
+            await active.close()
+    assert not caplog.records
+
+
+def test_only_a_whole_lease_under_watch_counts() -> None:
+    """Nobody is judged by time in which the judge was blind, frozen, or had just begun to look."""
+    watch = Watch(10, 4)
+    assert not watch.still({"a": 1}, 0)
+    assert not watch.still({"a": 1}, 3)
+    watch.restart()
+    for now in range(4, 14, 3):
+        assert not watch.still({"a": 1, "b": now}, now)
+    assert watch.still({"a": 1, "b": 14}, 14) == [("a", 1)]
+    assert not watch.still({"a": 1}, 19)
+    for now in range(20, 29, 3):
+        assert not watch.still({"a": 1}, now)
+    assert watch.still({"a": 1}, 29) == [("a", 1)]
+    assert not watch.still({"a": 2}, 30)
