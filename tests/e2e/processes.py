@@ -8,11 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import count
 from pathlib import Path
 from time import monotonic
+from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlencode
 
@@ -255,8 +256,16 @@ class Subscriber:
     On a status other than 200 it gives up for good. The list of addresses may change.
     """
 
-    def __init__(self, addresses: Sequence[Address], last_event_id: str | None = None) -> None:
+    def __init__(
+        self,
+        addresses: Sequence[Address],
+        last_event_id: str | None = None,
+        *,
+        topic: str = TOPIC,
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.addresses = addresses
+        self._target, self._headers = f"{PATH}?{urlencode({'topic': topic})}", dict(headers)
         self.events: list[Event] = []
         self.ends: list[End] = []
         self.answers: list[Answer] = []
@@ -285,8 +294,8 @@ class Subscriber:
             await asyncio.sleep(RETRY)
 
     async def _listen(self, connection: Connection) -> None:
-        headers = {} if self._cursor is None else {"Last-Event-ID": self._cursor}
-        answer = await connection.request("GET", f"{PATH}?{urlencode({'topic': TOPIC})}", headers)
+        cursor = {} if self._cursor is None else {"Last-Event-ID": self._cursor}
+        answer = await connection.request("GET", self._target, self._headers | cursor)
         self.answers.append(answer)
         if "transfer-encoding" not in answer.headers:
             return

@@ -1,0 +1,102 @@
+"""Three hubs on one Redis are one hub, also while one of them is killed and Redis restarts."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from signal import SIGKILL, SIGTERM
+from time import monotonic
+
+from hub.documents import ROOT
+from tests.e2e.processes import (
+    Address,
+    Connection,
+    Hubs,
+    Publisher,
+    Subscriber,
+    check_order,
+    measured,
+    receipts_of,
+    replay,
+    running,
+    until,
+)
+from tests.hub.serving import bearer, token
+from tests.transports.valkey import Valkey
+
+ALL = bearer(token(subscribe=["*"]))
+SUBSCRIBERS = 300
+EVENTS = f"{ROOT}/{{topic}}/{{subscriber}}"
+DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
+
+
+def rotated(addresses: Sequence[Address], by: int) -> list[Address]:
+    return [addresses[(n + by) % len(addresses)] for n in range(len(addresses))]
+
+
+async def listed(address: Address) -> list[str]:
+    """The ids of all active subscriptions, as one of the hubs tells them."""
+    async with Connection.to(address) as connection:
+        answer = await connection.request("GET", ROOT, ALL)
+    assert answer.status == 200, answer
+    return [document["id"] for document in json.loads(answer.body)["subscriptions"]]
+
+
+def states(watcher: Subscriber) -> dict[str, list[bool]]:
+    """What was told of each subscription."""
+    found: dict[str, list[bool]] = {}
+    for document in map(json.loads, watcher.data):
+        found.setdefault(document["id"], []).append(document["active"])
+    return found
+
+
+def ended(watcher: Subscriber) -> int:
+    return Counter(json.loads(data)["active"] for data in watcher.data)[False]
+
+
+async def test_three_hubs_a_kill_and_a_restart(tmp_path: Path) -> None:
+    """What was answered 200 reaches each of 300 subscribers once, in one order; what a dead hub held ends once."""
+    with Valkey(*DURABLE) as redis, Hubs(tmp_path) as hubs:
+        flags = ("--subscriptions", "--heartbeat", "2s")
+        started = [hubs.start(redis.url(), *flags) for _ in range(3)]
+        addresses = [await hub.listening() for hub in started]
+        watcher = Subscriber(addresses[:1], topic=EVENTS, headers=ALL)
+        everyone = [Subscriber(rotated(addresses, n)) for n in range(SUBSCRIBERS)]
+        publishers = [Publisher(f"publisher {n}", rotated(addresses, n)) for n in range(6)]
+        async with running(watcher.follow()), running(*(each.follow() for each in everyone)):
+            await until(lambda: all(each.answers for each in everyone))
+            await until(lambda: len(states(watcher)) == SUBSCRIBERS + 1)
+            there = set(await listed(addresses[0]))
+            async with running(*(each.publish() for each in publishers)):
+                await until(lambda: len(receipts_of(publishers)) > 100)
+                started[2].send(SIGKILL)
+                killed = monotonic()
+                await until(lambda: len(receipts_of(publishers)) > 200)
+                redis.kill()
+                away, before = monotonic(), len(receipts_of(publishers))
+                await asyncio.to_thread(redis.start)
+                back = monotonic()
+                await until(lambda: len(receipts_of(publishers)) > before + 6)
+                answered = min(each.answered for each in receipts_of(publishers) if each.answered > back)
+                await until(lambda: len(receipts_of(publishers)) > before + 100)
+            receipts = receipts_of(publishers)
+            history = await replay(addresses[0], receipts)
+            check_order(history, receipts)
+            for each in everyone:
+                await until(lambda: len(each.events) >= len(history))  # noqa: B023
+                assert each.events == history
+            await until(lambda: ended(watcher) == SUBSCRIBERS // 3 + 1, within=60)  # and the replay's own
+            told = monotonic() - killed
+            now = set(await listed(addresses[1]))
+        assert len(now) == SUBSCRIBERS + 1
+        assert len(there - now) == SUBSCRIBERS // 3
+        assert all(states(watcher)[id] == [True, False] for id in there - now)
+        assert all(state == [True] for id, state in states(watcher).items() if id in now)
+        assert all(each.status == 200 for client in everyone for each in client.answers)
+        for hub in started[:2]:
+            hub.send(SIGTERM)
+            assert await hub.ended() == 0
+        measured("Redis was away", [back - away])
+        measured("Redis is back: until the next 200", [answered - back])
+        measured("kill -9 of a hub: until all of its subscriptions have ended", [told])
