@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from math import inf
 from typing import Any, NamedTuple
 
 from starlette.types import ASGIApp
@@ -39,7 +40,9 @@ class HubProtocol(HttpToolsProtocol):
     _head = 0
     _in_head = True
     _fields = 0
-    _head_timer: asyncio.TimerHandle | None = None
+    _timer: asyncio.TimerHandle | None = None
+    _deadline = inf
+    _idle = False
     _closed: asyncio.Future[None] | None = None
     _parsing = False
     _whole: _Request | None = None
@@ -48,10 +51,10 @@ class HubProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._expect_head()
+        self._close_in(HEAD_TIMEOUT)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._head_complete()
+        self._stop_timer()
         self._stop_waiting()
         super().connection_lost(exc)
         if self._closed is not None and not self._closed.done():
@@ -65,8 +68,9 @@ class HubProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._fields = 0
-        if self._head_timer is None:
-            self._expect_head()
+        if self._idle:
+            self._idle = False
+            self._close_in(HEAD_TIMEOUT)
         extensions: dict[str, Any] = {CONNECTION: self}
         self.scope["extensions"] = extensions
 
@@ -78,7 +82,7 @@ class HubProtocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._head_complete()
+        self._close_in(inf)
         if len(self.pipeline) >= MAX_PIPELINED:
             raise ValueError(f"more than {MAX_PIPELINED} pipelined requests")
         self._in_head = False
@@ -100,23 +104,38 @@ class HubProtocol(HttpToolsProtocol):
         self._parsing = False
         if self._whole is not None:
             self._start_or_wait(self._whole.cycle)
-            if self.parser is None:  # taken over, or closed
-                return
-        if self._between_requests() and not self.transport.is_closing():
-            self._expect_head()
 
-    def _between_requests(self) -> bool:
-        """Is nothing under way, and nothing timed? uvicorn's keep-alive timer stops at whatever byte comes."""
-        timed = self._head_timer is not None or self.timeout_keep_alive_task is not None
-        return not timed and (self.cycle is None or self.cycle.response_complete)
+    def on_response_complete(self) -> None:
+        if self.pipeline or self.transport.is_closing():
+            super().on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        self.flow.resume_reading()
+        self._idle = True
+        self._close_in(self.timeout_keep_alive)
 
-    def _expect_head(self) -> None:
-        self._head_timer = self.loop.call_later(HEAD_TIMEOUT, self.transport.close)
+    def _close_in(self, seconds: float) -> None:
+        """Close the connection then, unless `_close_in` is called again.
 
-    def _head_complete(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+        A timer for each request's head, and another for the time after its answer, would cost more than to parse it:
+        one runs, and looks at the deadline when it fires.
+        """
+        self._deadline = self.loop.time() + seconds
+        if self._timer is None and seconds < inf:
+            self._timer = self.loop.call_later(seconds, self._look_at_deadline)
+
+    def _look_at_deadline(self) -> None:
+        self._timer = None
+        left = self._deadline - self.loop.time()
+        if left <= 0:
+            self.transport.close()
+        else:
+            self._close_in(left)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _refuse(self) -> None:
         body = f"the request head is larger than {MAX_HEAD} bytes\n".encode()
@@ -201,8 +220,7 @@ class HubProtocol(HttpToolsProtocol):
             return None
         self.cycle.response_complete = True
         self.cycle.on_response = lambda: None
-        self._unset_keepalive_if_required()
-        self._head_complete()
+        self._stop_timer()
         self.connections.discard(self)
         self.flow.resume_reading()
         self.transport.set_protocol(protocol)

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Literal, NamedTuple
-from urllib.parse import parse_qsl
 
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
@@ -16,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from hub.authorization import Authorizer
 from hub.cors import Cors
 from hub.errors import Problem
+from hub.forms import pairs
 from hub.grants import Grants
 from hub.lifecycle import Lifecycle
 from hub.matchers import MAX_TOPIC, InvalidMatcher, Matcher, Matching, invalid_character
@@ -44,10 +44,10 @@ _GENERATIONS = {"1.0": ("1.0",), "0.x": ("0.x",), "both": ("1.0", "0.x")}
 def parse_query(query: bytes) -> list[tuple[str, str]]:
     """The query's pairs; `Problem` 400 if they are too many or not UTF-8."""
     try:
-        return parse_qsl(query.decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS)
+        return pairs(query, MAX_PARAMETERS)
     except UnicodeDecodeError:
         raise Problem(400, "the query is not valid UTF-8") from None
-    except ValueError:
+    except OverflowError:
         raise Problem(400, f"the query has more than {MAX_PARAMETERS} parameters") from None
 
 
@@ -143,11 +143,11 @@ class Subscribe:
 
     def _asked(self, request: HTTPConnection) -> Asked:
         """Raises `Problem`."""
-        pairs, generations = parse_query(request.scope["query_string"]), _GENERATIONS[self.protocol]
-        matchers = matchers_in(pairs, generations)
+        query, generations = parse_query(request.scope["query_string"]), _GENERATIONS[self.protocol]
+        matchers = matchers_in(query, generations)
         grants = self.authorizer.subscriber(request)
         self._check(matchers)
-        return Asked(matchers, grants, last_event_id(request.headers.get("Last-Event-ID"), pairs, generations))
+        return Asked(matchers, grants, last_event_id(request.headers.get("Last-Event-ID"), query, generations))
 
     def _check(self, matchers: Sequence[Matcher]) -> None:
         try:

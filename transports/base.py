@@ -15,6 +15,9 @@ Position = int
 EARLIEST = "earliest"
 """The reserved event id that stands before the first entry (Mercure, "Reconnection")."""
 
+APPEND_TIMEOUT = 10.0
+"""Seconds that a store may take to make an update durable."""
+
 
 class Update(NamedTuple):
     """One message of a publisher, as it is stored (Mercure, "Publication").
@@ -132,8 +135,11 @@ class Transport(ABC):
         """
 
     def submit(self, update: Update) -> asyncio.Future[Receipt]:
-        """`append` as a future: for whoever has no task to wait in. May also raise at once what `append` raises."""
-        return asyncio.ensure_future(self.append(update))
+        """`append` as a future, for whoever has no task to wait in. May also raise at once what `append` raises.
+
+        It is done within `APPEND_TIMEOUT`, if with a TimeoutError, whatever the store does.
+        """
+        return asyncio.ensure_future(asyncio.wait_for(self.append(update), APPEND_TIMEOUT))
 
     @abstractmethod
     def tail(self, after: Position) -> AsyncIterator[Sequence[Entry]]:

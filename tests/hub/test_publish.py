@@ -1,6 +1,7 @@
 """Publishing: forms in, updates out, and every way of getting it wrong."""
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator
 from urllib.parse import urlencode
 
@@ -13,7 +14,8 @@ from hub.errors import Problem
 from hub.matchers import Matching
 from hub.publish import FORM, MAX_TOPICS, check_content_type, idempotency_key, parse_form, update_from
 from tests.hub.serving import PUBLISHER, TOPIC, WIRES, Served, bearer, problem, serving, token
-from transports import IdempotencyConflict, TransportFull, TransportUnavailable
+from transports import IdempotencyConflict, Transport, TransportFull, TransportUnavailable
+from transports.memory import MemoryTransport
 
 MATCHING = Matching("https://hub.example/.well-known/mercure")
 
@@ -190,6 +192,15 @@ async def test_the_answer_is_the_id(served: Served) -> None:
     assert response.headers["content-type"] == "text/plain; charset=utf-8"
 
 
+def test_an_id_of_ours_is_a_random_uuid() -> None:
+    """Version 4, variant RFC 9562, and never the same."""
+    ids = [update_from({"topic": [TOPIC]}, MATCHING).id for _ in range(100)]
+    assert {(uuid.UUID(each).urn == each, uuid.UUID(each).version, uuid.UUID(each).variant) for each in ids} == {
+        (True, 4, uuid.RFC_4122)
+    }
+    assert len(set(ids)) == 100
+
+
 async def test_a_reused_id_is_the_clients_business(served: Served) -> None:
     """Without a key nothing is deduplicated."""
     assert await served.publish("1", id="same") == await served.publish("2", id="same")
@@ -259,8 +270,8 @@ async def test_a_store_that_fails_is_503(served: Served, monkeypatch: pytest.Mon
         await asyncio.Event().wait()
 
     monkeypatch.setattr(served.hub.transport, "append", hangs)
-    monkeypatch.setattr(served.hub.transport, "submit", lambda update: asyncio.ensure_future(hangs(update)))
-    monkeypatch.setattr("hub.publish.APPEND_TIMEOUT", 0.05)
+    monkeypatch.setattr(MemoryTransport, "submit", Transport.submit)
+    monkeypatch.setattr("transports.base.APPEND_TIMEOUT", 0.05)
     assert (await served.post({"topic": TOPIC})).status_code == 503
 
 
