@@ -7,12 +7,12 @@ Each line imports only what stands below it.
 - `cli`: the commands; `options`, `trying`, `claims`: their flags, what ``--dev`` prints, what tokens claim
 - `server`: uvicorn in our hands; `client`, `events`: the other side, for the commands
 - `app`: every part wired once, every route in one list
-- `publish`, `subscribe`, `health`: the endpoints
-- `dispatcher`: follows the log and pushes
+- `publish`, `subscribe`, `subscriptions`, `health`: the endpoints
+- `dispatcher`: follows the log and pushes; `presence`: announces who comes and leaves
 - `stream`: one subscriber, behind or live
 - `audiences`: who gets what
 - `wire`: how bytes reach one subscriber
-- `authorization`: request -> token -> grants
+- `authorization`: request -> token; `grants`: what it allows; `documents`: how subscriptions are told of
 - `keys`, `matchers` (with `uritemplates`, `urlpatterns`): pure
 - `lifecycle`, `settings` (with `values`, `directives`), `timers`
 - `errors`: what a client is told

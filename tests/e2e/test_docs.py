@@ -66,7 +66,7 @@ class Shell:
         self._bash.stdin.write(f"{command}\n__status=$?; echo '{END}'; (exit $__status)\n")
         self._bash.stdin.flush()
         output = self._until_end(command)
-        if background := re.search(r">(\S+) &", command):
+        if background := re.search(r"serve .*>(\S+) &", command):
             self._listening(self._folder / background[1])
         return output
 
