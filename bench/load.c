@@ -14,7 +14,7 @@
      close                         end all subscribers
    An event is an @ and 16 hexadecimal digits in a subscriber's bytes, CLOCK_MONOTONIC in nanoseconds when it was due to
    be sent; in a request, an @ and 16 zeros are replaced by it. Latency counts from when a request was due, not from when
-   a client was free to send it. */
+   a client was free to send it; an event of history says 0 and has none. */
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -170,7 +170,7 @@ static void received(struct subscriber *subscriber, uint64_t time) {
     events++;
     subscriber->events++;
     if (subscriber->events == each) complete++;
-    if (time > subscriber->due) record(&latency, time - subscriber->due);
+    if (subscriber->due && time > subscriber->due) record(&latency, time - subscriber->due);
 }
 
 static void count_events(struct subscriber *subscriber, const char *at, const char *end, uint64_t time) {

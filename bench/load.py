@@ -82,9 +82,9 @@ class Load:
     def pool(self, name: str, clients: int, request: bytes) -> None:
         self._do(f"pool {name} {clients} {self._file(name, request)}")
 
-    def open(self, count: int, heads: Sequence[bytes], events: int = 0) -> float:
+    def open(self, count: int, heads: Sequence[bytes], events: int = 0, window: int = WINDOW) -> float:
         """So many subscribers; the seconds until each had its response head. ``events``: see `complete`."""
-        answer = self._do(f"open {count} {WINDOW} {events} {self._file('heads', b''.join(heads))}")
+        answer = self._do(f"open {count} {window} {events} {self._file('heads', b''.join(heads))}")
         self.subscribers += count
         if not answer["reached"]:
             raise RuntimeError(f"{count} subscribers were not all answered")

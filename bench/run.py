@@ -1,14 +1,18 @@
 """The sections of a run, one after the other; one that fails is reported, and the others go on."""
 
+import json
+import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from statistics import median
 
-from bench import connecting, fanout, publishing
-from bench.servers import LMDB, MEMORY, Kind, nchan, redis, sse_starlette, write_loop
+from bench import connecting, fanout, history, publishing
+from bench.machine import HUB_CORE, pinned
+from bench.servers import LMDB, MEMORY, PROGRAM, Kind, nchan, redis, spread, sse_starlette, write_loop
 
 Figure = tuple[str, float]
 
@@ -72,11 +76,59 @@ def publish(servers: Servers, quick: bool) -> Iterator[Figure]:
             yield f"publish/{name}/{number}/{what}", value
 
 
+def replay(servers: Servers, quick: bool) -> Iterator[Figure]:
+    count = 50_000 if quick else 300_000
+    with history.lmdb_with(count) as kind, kind.running() as server:
+        rates = [history.replay(server, 1, count - 1, count) for _ in range(1 if quick else 3)]
+        yield "replay/lmdb/1/rate", median(rates)
+        yield "replay/lmdb/50/rate", history.replay(server, 50, count // 10, count)
+
+
+def herd(servers: Servers, quick: bool) -> Iterator[Figure]:
+    count, subscribers = 5000, 1000 if quick else 10000
+    with history.lmdb_with(count) as kind:
+        noticed, seconds = history.herd(kind, subscribers, 500, count, 10)
+    yield "herd/lmdb/seconds", seconds
+    for what, value in noticed._asdict().items():
+        yield f"herd/lmdb/{what}", value
+
+
+def lag(servers: Servers, quick: bool) -> Iterator[Figure]:
+    for kind in servers.hubs[: 1 if quick else 2]:
+        for what, value in history.steady(kind, 10000, 20, 2 if quick else 5)._asdict().items():
+            yield f"lag/{kind.name}/{what}", value
+
+
+def audiences(servers: Servers, quick: bool) -> Iterator[Figure]:
+    command = [*pinned(HUB_CORE), sys.executable, "-m", "bench.audiences"]
+    found = subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=120).stdout
+    for size, cost in json.loads(found).items():
+        yield f"audiences/{size}/cost", cost
+
+
+def several(servers: Servers, quick: bool) -> Iterator[Figure]:
+    """On all cores, which the load shares: two workers cannot be twice as fast where there are two cores."""
+    if b"--workers" not in subprocess.run([PROGRAM, "serve", "--help"], check=True, stdout=subprocess.PIPE).stdout:
+        return
+    kinds = [spread(workers) for workers in (1, 2)]
+    for (name, _), sample in fanout.compare(kinds, 1000, [(fanout.FAST, 0)] * 3).items():
+        yield f"workers/{name}/events a second", sample.rate
+        yield f"workers/{name}/CPU-µs an event", sample.cost
+    for (name, _), found in publishing.compare(kinds, [64], 3).items():
+        yield f"workers/{name}/publishes a second", found.rate
+        yield f"workers/{name}/CPU-µs a publish", found.cost
+
+
 SECTIONS: dict[str, Callable[[Servers, bool], Iterator[Figure]]] = {
     "fanout": fan_out,
     "connect": connect,
     "idle": idle,
     "publish": publish,
+    "replay": replay,
+    "herd": herd,
+    "lag": lag,
+    "audiences": audiences,
+    "workers": several,
 }
 
 

@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench.load import STAMP, compiled
@@ -24,6 +24,7 @@ LIFETIME = 3600.0
 DATA = STAMP + "." * (82 - len(STAMP))
 """With the id that a hub adds, an event of 140 bytes."""
 DEADLINE = 20.0
+PROGRAM = Path(sys.executable).parent / "mercure-hub"
 NCHAN_MODULE = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
 
 Requests = Sequence[bytes]
@@ -104,13 +105,15 @@ class Kind:
     command: Callable[[int, Path], Sequence[str | Path]]
     client: Callable[[], Client]
     environment: Mapping[str, str] = field(default_factory=dict)
+    core: int | None = HUB_CORE
+    """None: all of them."""
 
     @contextmanager
     def running(self) -> Iterator[Server]:
         with tempfile.TemporaryDirectory(prefix="bench-") as folder, ExitStack() as stack:
             port = free_port()
             process = subprocess.Popen(
-                [*pinned(HUB_CORE), *self.command(port, Path(folder))],
+                [*([] if self.core is None else pinned(self.core)), *self.command(port, Path(folder))],
                 cwd=folder,
                 env=os.environ | self.environment,
                 stdin=subprocess.DEVNULL,
@@ -152,8 +155,7 @@ def hub(name: str, transport_url: str, *flags: str) -> Kind:
     """``mercure-hub serve`` with everything on."""
 
     def command(port: int, _folder: Path) -> Sequence[str | Path]:
-        program = Path(sys.executable).parent / "mercure-hub"
-        return [program, "serve", "--listen", f"127.0.0.1:{port}", "--transport-url", transport_url, *flags]
+        return [PROGRAM, "serve", "--listen", f"127.0.0.1:{port}", "--transport-url", transport_url, *flags]
 
     environment = {"MERCURE_PUBLISHER_JWT_KEY": KEY, "MERCURE_SUBSCRIBER_JWT_KEY": KEY, "MERCURE_ANONYMOUS": "1"}
     return Kind(name, command, lambda: mercure().client(), environment)
@@ -161,6 +163,11 @@ def hub(name: str, transport_url: str, *flags: str) -> Kind:
 
 MEMORY = hub("memory", "memory://")
 LMDB = hub("lmdb", "lmdb://data")
+
+
+def spread(workers: int) -> Kind:
+    """So many processes on one directory, on all cores."""
+    return replace(hub(f"{workers} workers", "lmdb://data?lock=shared", "--workers", str(workers)), core=None)
 
 
 @contextmanager
