@@ -41,7 +41,7 @@ def main() -> None:
 def serve(dev: bool, **flags: object) -> None:
     """Serve until SIGTERM or SIGINT."""
     settings = _load(flags, dev)
-    from hub.server import run
+    from hub.workers import run
 
     sys.exit(run(settings, on_ready=_announce(settings, dev)))
 
@@ -273,10 +273,12 @@ def _check_key(settings: Settings, role: str) -> int:
 
 
 async def _check_store(settings: Settings) -> int:
+    from hub.workers import demand_shared
     from transports import InvalidTransport, TransportError, open_transport
 
     try:
         transport = open_transport(settings.transport_url)
+        demand_shared(transport, settings.workers)
         try:
             await transport.open()
             await transport.check()

@@ -44,6 +44,7 @@ FLAGS = {
     "write_timeout": ("TIME", "How long a subscriber's connection lasts; 0: for ever.  [600s]"),
     "dispatch_timeout": ("TIME", "Until a reader without progress is closed; 0: never.  [5s]"),
     "drain": ("TIME", "Over which subscribers are let go at the end.  [8s]"),
+    "workers": ("N", "Processes that serve; several need lmdb:// with lock=shared, or redis://.  [1]"),
     "protocol": ("both|1.0|0.x", "Generations of the protocol to serve.  [both]"),
     "trusted_issuers": ('"URI …"', "Issuers (iss) whose 1.0 tokens count."),
     "resource_identifier": ("URI", "What 1.0 tokens are made for (aud), usually the hub's public URL."),

@@ -29,6 +29,9 @@ SILENCE = 4
 STANDBY_AFTER = 1.5
 """Seconds that the store may take to open before we listen. More than the default `lock_timeout`: a process that is
 going to fail must not look healthy before."""
+ENDING = (signal.SIGTERM, signal.SIGINT)
+INVALID = 2
+"""The exit code for what has to be set otherwise."""
 
 logger = logging.getLogger(__name__)
 
@@ -90,24 +93,36 @@ class HubServer(uvicorn.Server):
 
 def run(settings: Settings, *, on_ready: Callable[[tuple[str, int]], None] | None = None) -> int:
     """Serve until SIGTERM or SIGINT; the exit code. ``on_ready`` gets the address once it accepts connections."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    _raise_file_limit()
+    prepare("%(levelname)s %(name)s: %(message)s")
     try:
         hub = Hub(settings)
         listener = bind(settings.listen, SILENCE * settings.dispatch_timeout)
     except (InvalidTransport, InvalidKey, OSError) as error:
-        return _give_up(error)
+        return give_up(error)
+    return serve(hub, listener, on_ready or (lambda _address: None))
+
+
+def serve(
+    hub: Hub,
+    listener: socket.socket,
+    on_ready: Callable[[tuple[str, int]], None],
+    lifeline: socket.socket | None = None,
+) -> int:
+    """Serve on a socket that is bound, as `run` does. When ``lifeline`` has come to its end, so does the hub."""
     with listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(hub, listener, on_ready or (lambda _address: None)))
+        return runner.run(_serve(hub, listener, on_ready, lifeline))
 
 
-def _give_up(error: Exception) -> int:
-    print(f"mercure-hub: {error}", file=sys.stderr)  # noqa: T201 - the last line an operator sees
-    return 2
+def give_up(error: Exception) -> int:
+    """Say why, as the last line that an operator sees; the exit code."""
+    print(f"mercure-hub: {error}", file=sys.stderr)  # noqa: T201
+    return INVALID
 
 
-def _raise_file_limit() -> None:
-    """A subscriber is a descriptor: use what the system allows."""
+def prepare(log_format: str) -> None:
+    """What a process that serves needs, before it opens anything."""
+    logging.basicConfig(level=logging.WARNING, format=log_format)
+    # A subscriber is a descriptor: use what the system allows.
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -138,10 +153,14 @@ def _cannot_listen(address: tuple[str, int], error: OSError) -> OSError:
     return OSError(f"cannot listen on {address[0]}:{address[1]}: {error.strerror}; --listen takes another")
 
 
-async def _serve(hub: Hub, listener: socket.socket, on_ready: Callable[[tuple[str, int]], None]) -> int:
+async def _serve(
+    hub: Hub,
+    listener: socket.socket,
+    on_ready: Callable[[tuple[str, int]], None],
+    lifeline: socket.socket | None,
+) -> int:
     server = HubServer(hub, lambda: on_ready(listener.getsockname()[:2]))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, server.told_to_end, number)
+    _obey(server, lifeline)
     opening = asyncio.ensure_future(hub.open())
     opening.add_done_callback(lambda task: server.stopping.set() if _failed(task) else None)
     stopping = asyncio.ensure_future(server.stopping.wait())
@@ -152,12 +171,27 @@ async def _serve(hub: Hub, listener: socket.socket, on_ready: Callable[[tuple[st
             # Whoever was bound to the address as well, and not listening yet, may have come first.
             listener.listen(BACKLOG)
         except OSError as error:
-            code = _give_up(_cannot_listen(hub.settings.listen, error))
+            code = give_up(_cannot_listen(hub.settings.listen, error))
         else:
             # Standby when the store is still not open: alive, and holding what comes until it is.
             await server.serve(sockets=[listener])
     stopping.cancel()
     return await _end(hub, opening) or code
+
+
+def _obey(server: HubServer, lifeline: socket.socket | None) -> None:
+    loop = asyncio.get_running_loop()
+    for number in ENDING:
+        loop.add_signal_handler(number, server.told_to_end, number)
+    # A supervisor blocks them until there is somebody to handle them.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+
+    def abandoned(supervisor: socket.socket) -> None:
+        loop.remove_reader(supervisor)
+        server.told_to_end(signal.SIGTERM)
+
+    if lifeline is not None:
+        loop.add_reader(lifeline, abandoned, lifeline)
 
 
 def _failed(task: asyncio.Task[None]) -> bool:
@@ -171,6 +205,6 @@ async def _end(hub: Hub, opening: asyncio.Task[None]) -> int:
             await opening
         except InvalidTransport as error:
             await hub.close()
-            return _give_up(error)
+            return give_up(error)
     await hub.close()
     return 1 if hub.failed else 0

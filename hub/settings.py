@@ -35,8 +35,9 @@ class Settings:
 
     ``subscriptions``: whether active subscriptions are announced and listed. ``heartbeat``: between comments on a
     silent stream. ``write_timeout``: how long a subscriber's connection lasts. ``dispatch_timeout``: without progress
-    until a reader is closed. ``drain``: over which subscribers are let go at the end. ``resource_identifier``: the
-    ``aud`` of 1.0 tokens; None: the hub's URL as the request names it.
+    until a reader is closed. ``drain``: over which subscribers are let go at the end. ``workers``: processes of
+    ``mercure-hub serve``. ``resource_identifier``: the ``aud`` of 1.0 tokens; None: the hub's URL as the request names
+    it.
     """
 
     publisher_jwt_key: str = field(repr=False)
@@ -53,6 +54,7 @@ class Settings:
     write_timeout: float = 600.0
     dispatch_timeout: float = 5.0
     drain: float = 8.0
+    workers: int = 1
     protocol: Literal["both", "1.0", "0.x"] = "both"
     trusted_issuers: tuple[str, ...] = ()
     resource_identifier: str | None = None
@@ -83,6 +85,7 @@ READERS: Mapping[str, values.Reader] = {
     "write_timeout": values.seconds,
     "dispatch_timeout": values.seconds,
     "drain": values.seconds,
+    "workers": values.workers,
     "protocol": values.choice("both", "1.0", "0.x"),
     "trusted_issuers": values.issuers,
     "resource_identifier": values.absolute_uri,

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from transports.urls import duration, size_in_bytes
+from transports.urls import count, duration, size_in_bytes
 
 Reader = Callable[[str], object]
 
@@ -12,6 +12,7 @@ ALGORITHMS = (*(f"{family}{bits}" for family in ("HS", "RS", "PS", "ES") for bit
 
 _SHORTEST, _LONGEST = 0.01, 366 * 86400.0
 _SMALLEST_BODY, _LARGEST_BODY = 1024, 1024**3
+_MOST_WORKERS = 256
 _YES = frozenset({"1", "true", "on", "yes"})
 _NO = frozenset({"0", "false", "off", "no"})
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._~-]+|\[[0-9a-f:.]+\])(?::(\d{1,5}))?", re.IGNORECASE)
@@ -47,6 +48,14 @@ def body_size(value: str) -> int:
     if not _SMALLEST_BODY <= size <= _LARGEST_BODY:
         raise ValueError(f"{value[:40]!r} is out of range: 1KiB to 1GiB")
     return size
+
+
+def workers(value: str) -> int:
+    """Processes, from 1 to 256."""
+    number = count(value)
+    if number > _MOST_WORKERS:
+        raise ValueError(f"{value[:40]!r} is out of range: 1 to {_MOST_WORKERS}")
+    return number
 
 
 def choice(*known: str) -> Reader:

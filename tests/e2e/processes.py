@@ -167,6 +167,11 @@ class Connection:
             with suppress(OSError):
                 await writer.wait_closed()
 
+    @property
+    def port(self) -> int:
+        """Ours."""
+        return int(self._writer.get_extra_info("sockname")[1])
+
     async def request(self, method: str, target: str, headers: dict[str, str], body: str = "") -> Answer:
         lines = [f"{method} {target} HTTP/1.1", "Host: hub", f"Content-Length: {len(body)}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
@@ -270,6 +275,8 @@ class Subscriber:
         self.ends: list[End] = []
         self.answers: list[Answer] = []
         """One for each connection."""
+        self.port = 0
+        """Ours, of the newest connection."""
         self._cursor = last_event_id
 
     @property
@@ -284,6 +291,7 @@ class Subscriber:
             begun = len(self.answers)
             try:
                 async with Connection.to(address) as connection:
+                    self.port = connection.port
                     await self._listen(connection)
                 self.ends.append(End(address, True, monotonic()))
             except LOST:

@@ -88,7 +88,7 @@ def served(monkeypatch: pytest.MonkeyPatch, *arguments: str, code: int = 0, **en
             on_ready(("0.0.0.0", 4321))
         return code
 
-    monkeypatch.setattr("hub.server.run", serve)
+    monkeypatch.setattr("hub.workers.run", serve)
     result = run("serve", *arguments, **environment)
     return result, seen[0]
 
@@ -98,8 +98,8 @@ def test_serve_hands_over_every_flag(monkeypatch: pytest.MonkeyPatch) -> None:
     flags = (
         "--listen :1 --transport-url memory:// --publisher-jwt-key p --publisher-jwt-alg HS384 --subscriber-jwt-key s "
         "--subscriber-jwt-alg HS512 --anonymous --cors-origins http://a --publish-origins http://b --heartbeat 1s "
-        "--write-timeout 2s --dispatch-timeout 3s --drain 4s --protocol 1.0 --trusted-issuers https://i "
-        "--resource-identifier https://r"
+        "--write-timeout 2s --dispatch-timeout 3s --drain 4s --workers 2 --protocol 1.0 "
+        "--trusted-issuers https://i --resource-identifier https://r"
     )
     result, settings = served(monkeypatch, *flags.split(), code=3)
     assert result.exit_code == 3
@@ -117,6 +117,7 @@ def test_serve_hands_over_every_flag(monkeypatch: pytest.MonkeyPatch) -> None:
         write_timeout=2,
         dispatch_timeout=3,
         drain=4,
+        workers=2,
         protocol="1.0",
         trusted_issuers=("https://i",),
         resource_identifier="https://r",

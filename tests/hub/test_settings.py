@@ -209,6 +209,7 @@ def test_wrong_origins_are_refused(text: str) -> None:
     [
         ("write_timeout", "0", 0.0),
         ("drain", "500ms", 0.5),
+        ("workers", "4", 4),
         ("dispatch_timeout", "1m", 60.0),
         ("max_request_body_size", "1MiB", 1024**2),
         ("protocol", "1.0", "1.0"),
@@ -232,7 +233,13 @@ def test_values_are_read(name: str, text: str, value: object) -> None:
         *(("publisher_jwt_alg", text) for text in ("none", "hs256", "HS1")),
         *(("resource_identifier", text) for text in ("hub", "https://a.example/#x", "https://a b")),
         *(("cookie_name", text) for text in ("a b", "a;b", "a=b", "é")),
-        *(("trusted_issuers", "a.example"), ("protocol", "2.0"), ("anonymous", "perhaps"), ("drain", "8 s")),
+        *(
+            ("trusted_issuers", "a.example"),
+            ("protocol", "2.0"),
+            ("anonymous", "perhaps"),
+            ("drain", "8 s"),
+            ("workers", "257"),
+        ),
     ],
 )
 def test_wrong_values_are_refused_by_name(name: str, text: str) -> None:
