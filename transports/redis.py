@@ -1,6 +1,7 @@
 """``redis://user:password@host:6379/0?prefix=…&size=N&ttl=…``: a stream in Redis or Valkey, for many hosts."""
 
 import logging
+import ssl
 import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, NamedTuple
@@ -30,16 +31,19 @@ from transports.base import (
     TransportUnavailable,
     Update,
 )
-from transports.redis_line import Line, wire
+from transports.redis_line import PATIENCE, Line
 from transports.redis_presence import RedisPresence
+from transports.redis_routes import Route
 from transports.redis_stream import APPENDING, INDEXING, SCRIPTS, Keys, Raw, position_from, stream_id
 from transports.redis_url import Parameters
 
 PAGE = 256
-BLOCK = 5000
+BLOCK = 1000
 """Milliseconds that one XREAD waits, after which a tail looks whether its position is still in the stream."""
 
-TAIL_PATIENCE = 15.0
+TAIL_PATIENCE = PATIENCE + BLOCK / 1000
+SLACK = 1.0
+"""Seconds beyond `wait_timeout` until an append is given up."""
 OLDEST = (6, 2)
 QUIET = 60.0
 """Seconds between two log lines about entries that are no updates."""
@@ -48,8 +52,9 @@ logger = logging.getLogger(__name__)
 
 
 class Lines(NamedTuple):
-    """What is open: a connection that appends, one that asks, and one for each tail."""
+    """What is open: the way, a connection that appends, one that asks, and one for each tail."""
 
+    route: Route
     writes: Line
     reads: Line
     tails: set[Line]
@@ -75,13 +80,14 @@ class RedisTransport(Transport):
         self._quiet_until = 0.0
         self.presence = RedisPresence(lambda: self._open().reads, self._keys)
 
-    def _line(self, **patience: float) -> Line:
-        return Line(wire(self._said.scheme, self._said.server), SCRIPTS | redis_presence.SCRIPTS, **patience)
-
     async def open(self) -> None:
         if self._lines is not None:
             return
-        lines = Lines(self._line(), self._line(), set())
+        try:
+            route = self._said.route(self._keys.updates)
+        except ValueError as error:
+            raise InvalidTransport(self.url, str(error)) from None
+        lines = Lines(route, self._writer(route), Line(route, _SCRIPTS), set())
         try:
             await self._examine(lines.reads)
         except TransportUnavailable as error:
@@ -94,6 +100,11 @@ class RedisTransport(Transport):
             raise
         self._lines = lines
 
+    def _writer(self, route: Route) -> Line:
+        replicas, wait = self._said.wait_replicas, self._said.wait_timeout
+        patience = max(PATIENCE, wait / 1000 + SLACK) if replicas else PATIENCE
+        return Line(route, _SCRIPTS, patience, replicas=replicas, wait=wait)
+
     async def _examine(self, line: Line) -> None:
         """Is it a server that we can use, with nothing else under our names?"""
         said = dict(part.partition(b":")[::2] for part in (await line.ask("INFO", "server")).splitlines())
@@ -101,8 +112,8 @@ class RedisTransport(Transport):
         if tuple(map(int, version.split(".")[:2])) < OLDEST:
             raise InvalidTransport(self.url, f"the server is Redis {version}; 6.2 is the oldest that will do")
         mode = (said.get(b"redis_mode") or said.get(b"server_mode") or b"standalone").decode()
-        if mode != "standalone":
-            raise InvalidTransport(self.url, f"the server is a {mode}, which is not supported yet")
+        if mode != ("cluster" if self._said.parts.scheme == "redis+cluster" else "standalone"):
+            raise InvalidTransport(self.url, f"the server's mode is {mode}; {_MEANT.get(mode, _MEANT['standalone'])}")
         for key in self._keys:
             kind = (await line.ask("TYPE", key)).decode()
             if kind not in ("none", _TYPES.get(key.rpartition(":")[2], "hash")):
@@ -121,14 +132,15 @@ class RedisTransport(Transport):
         return Receipt(first.position, known.id, repeated=True)
 
     async def tail(self, after: Position) -> AsyncIterator[Sequence[Entry]]:
-        lines, line = self._open(), self._line(patience=TAIL_PATIENCE)
+        lines = self._open()
+        line = Line(lines.route, _SCRIPTS, TAIL_PATIENCE)
         lines.tails.add(line)
         try:
             # The first page is asked for in order with every other question, so that a tail from 0 has its start.
             raws = await self._page(lines.reads, after, PAGE)
             if not raws:
                 await self._must_have(lines.reads, after)
-            elif after:
+            else:
                 await self._must_follow(lines.reads, after, raws[0])
             while True:
                 if entries := await self._indexed(lines, raws):
@@ -159,13 +171,16 @@ class RedisTransport(Transport):
             raise HistoryTrimmed
 
     async def _must_follow(self, line: Line, after: Position, first: Raw) -> None:
-        """Nothing may be gone between ``after`` and the first entry that is left."""
+        """Nothing may be gone between ``after`` and the first entry that is left.
+
+        An entry that was added to a log without ``after`` is of another one: a replica was promoted that lacks it.
+        """
         previous = first.previous
         if previous is None:
             at = stream_id(after)
             trimmed = after > 0 and not await line.ask("XRANGE", self._keys.updates, at, at)
         else:
-            trimmed = previous > after or (previous == 0 and after > 0)
+            trimmed = after > 0 and previous != after
         if trimmed:
             raise HistoryTrimmed
 
@@ -187,8 +202,7 @@ class RedisTransport(Transport):
                 if begin and not await line.ask("EXISTS", self._keys.updates):
                     raise HistoryTrimmed
                 break
-            if after:
-                await self._must_follow(line, after, raws[0])
+            await self._must_follow(line, after, raws[0])
             after = raws[-1].position
             entries += self._entries(raws)
         return entries
@@ -247,17 +261,27 @@ class RedisTransport(Transport):
         return self._lines
 
 
+_SCRIPTS = SCRIPTS | redis_presence.SCRIPTS
 _TYPES = {"updates": "stream", "check": "string"}
+_MEANT = {
+    "standalone": "write redis://host:6379",
+    "sentinel": "write redis+sentinel://host1,host2/service",
+    "cluster": "write redis+cluster://host1,host2",
+}
 
 
 def _wrong(cause: BaseException | None) -> str | None:
     """Why no waiting will help; None: the server may be there later. redis-py wraps what failed while connecting."""
-    while type(cause) is RedisConnectionError and cause.__cause__ is not None:
-        cause = cause.__cause__
+    while type(cause) is RedisConnectionError and (within := cause.__cause__ or cause.__context__) is not None:
+        cause = within
     if isinstance(cause, AuthenticationError):
         return "the server refuses the user or the password"
     if isinstance(cause, InvalidResponse):
         return "what answers there is not Redis"
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"the server's certificate is not trusted ({cause.verify_message}); ssl_ca_certs= names who signed it"
+    if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return f"no TLS with the server: {cause.reason}"
     if isinstance(cause, BusyLoadingError | ClusterDownError | MasterDownError | ReadOnlyError):
         return None
     return f"the server refuses to work: {cause}" if isinstance(cause, ResponseError) else None

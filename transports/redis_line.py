@@ -1,57 +1,43 @@
-"""One connection to Redis, on which the commands that wait together go out together; no command is sent twice."""
+"""One connection to Redis, on which the commands that wait together go out together; none takes place twice."""
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from typing import Any, NamedTuple, Protocol, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    MovedError,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
     ResponseError,
+    TryAgainError,
 )
 
 from transports.base import TransportClosed, TransportError, TransportFull, TransportUnavailable
+from transports.redis_routes import Command, Route, Wire, drop, exchange
 
 PATIENCE = 2.5
 """Seconds until whoever waits is told that the server does not answer; connecting is included."""
 
-CONNECTING = 2.0
 GROUP = 256
 GROUP_BYTES = 8 << 20
-
-_KINDS = {"redis": Connection, "rediss": SSLConnection, "unix": UnixDomainSocketConnection}
-
-
-class Wire(Protocol):
-    """What we use of redis-py's connections, which have no types of their own."""
-
-    @property
-    def is_connected(self) -> bool: ...
-    async def connect(self) -> None: ...
-    async def can_read(self) -> bool: ...
-    async def disconnect(self, nowait: bool = False) -> None: ...
-    async def read_response(self) -> Any: ...
-    async def send_packed_command(self, command: Iterable[bytes], check_health: bool = True) -> None: ...
-    def pack_commands(self, commands: Iterable[Sequence[Any]]) -> list[bytes]: ...
+AGAIN = 0.02
+"""Seconds until a node of a cluster is asked again for keys that are being moved."""
 
 
-def wire(scheme: str, server: Mapping[str, Any]) -> Wire:
-    """Not connected yet. redis-py's own timeouts would end a long XREAD, and cost a timer a reply: `Line` has one."""
-    options = {"socket_timeout": None, "socket_connect_timeout": CONNECTING, "protocol": 2}
-    kind: Any = _KINDS[scheme]
-    return cast("Wire", kind(**server, **options))
+class NotReplicated(ResponseError):
+    """The command took place, but fewer replicas than asked for have it."""
 
 
 class Job(NamedTuple):
     """A command, and the future of its reply."""
 
     future: asyncio.Future[Any]
-    command: tuple[Any, ...]
+    command: Command
 
     def fail(self, error: TransportError) -> None:
         if not self.future.done():
@@ -62,11 +48,22 @@ class Line:
     """Answers come in the order of the questions.
 
     While one group is under way the next one gathers. A group that fails takes those that wait with it, so that
-    nobody waits longer than ``patience``. A failed command is never repeated: it may have taken place.
+    nobody waits longer than ``patience``. A command that may have taken place is never repeated.
+    ``replicas``, ``wait``: how many replicas must have what a group wrote, after how many milliseconds.
     """
 
-    def __init__(self, wire: Wire, scripts: Mapping[str, str], patience: float = PATIENCE) -> None:
-        self._wire, self._scripts, self._patience = wire, scripts, patience
+    def __init__(
+        self,
+        route: Route,
+        scripts: Mapping[str, str],
+        patience: float = PATIENCE,
+        *,
+        replicas: int = 0,
+        wait: int = 0,
+    ) -> None:
+        self._route, self._scripts, self._patience = route, scripts, patience
+        self._replicas, self._wait = replicas, wait
+        self._wire: Wire | None = None
         self._waiting: deque[Job] = deque()
         self._running: asyncio.Task[None] | None = None
         self._closed = False
@@ -111,8 +108,8 @@ class Line:
                 raise
             return
         self._answer(group, replies)
-        if any(isinstance(reply, ReadOnlyError) for reply in replies):
-            await self._drop()  # the name may stand for another server by now
+        if any(isinstance(reply, ReadOnlyError | ClusterDownError) for reply in replies):
+            await self._drop()  # the log may be on another server by now
 
     def _answer(self, group: list[Job], replies: list[Any]) -> None:
         for job, reply in zip(group, replies, strict=True):
@@ -121,31 +118,56 @@ class Line:
             elif not job.future.done():
                 job.future.set_result(reply)
 
-    async def _replies(self, commands: list[tuple[Any, ...]]) -> list[Any]:
-        await self._connect()
-        replies = await self._sent(commands)
-        if unknown := [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]:
-            whole = [("EVAL", self._scripts[commands[n][1]], *commands[n][2:]) for n in unknown]
-            for n, reply in zip(unknown, await self._sent(whole), strict=True):
+    async def _replies(self, commands: list[Command]) -> list[Any]:
+        """What was refused before it was tried is sent again, in its order, in the way or to the place it wants."""
+        replies = await self._sent(await self._connected(), commands)
+        while refused := [n for n, reply in enumerate(replies) if isinstance(reply, _REFUSALS)]:
+            reason = replies[refused[0]]
+            refused = [n for n in refused if type(replies[n]) is type(reason)]
+            again = await self._sent_again([commands[n] for n in refused], reason)
+            for n, reply in zip(refused, again, strict=True):
                 replies[n] = reply
         return replies
 
-    async def _connect(self) -> None:
-        """A connection that the server has closed meanwhile is found out before anything is sent."""
-        if self._wire.is_connected and await self._wire.can_read():
+    async def _sent_again(self, commands: list[Command], reason: ResponseError) -> list[Any]:
+        if isinstance(reason, NoScriptError):
+            return await self._sent(await self._connected(), [self._whole(command) for command in commands])
+        if isinstance(reason, AskError) and not isinstance(reason, MovedError):
+            return await self._sent_asking(commands, reason)
+        if isinstance(reason, MovedError):
             await self._drop()
-        if not self._wire.is_connected:
-            await self._wire.connect()
+        await asyncio.sleep(AGAIN)
+        return await self._sent(await self._connected(), commands)
 
-    async def _sent(self, commands: list[tuple[Any, ...]]) -> list[Any]:
-        await self._wire.send_packed_command(self._wire.pack_commands(commands), check_health=False)
-        return [await self._reply() for _ in commands]
-
-    async def _reply(self) -> Any:
+    async def _sent_asking(self, commands: list[Command], reason: AskError) -> list[Any]:
+        """To the node that takes over the keys, which takes nothing else yet (Redis Cluster, "ASK redirection")."""
+        wire = await self._route.asking(await self._connected(), reason)
         try:
-            return await self._wire.read_response()
-        except ResponseError as error:
-            return error
+            pairs = [part for command in commands for part in (("ASKING",), self._whole(command))]
+            return (await self._sent(wire, pairs))[1::2]
+        finally:
+            await drop(wire)
+
+    def _whole(self, command: Command) -> Command:
+        """With the script instead of its name, for a server that may not know it."""
+        return ("EVAL", self._scripts[command[1]], *command[2:]) if command[0] == "EVALSHA" else command
+
+    async def _connected(self) -> Wire:
+        """A connection that the server has closed meanwhile is found out before anything is sent."""
+        if self._wire is not None and (not self._wire.is_connected or await self._wire.can_read()):
+            await self._drop()
+        if self._wire is None:
+            self._wire = await self._route.connected()
+        return self._wire
+
+    async def _sent(self, wire: Wire, commands: Sequence[Command]) -> list[Any]:
+        if not self._replicas:
+            return await exchange(wire, commands)
+        *replies, taken = await exchange(wire, [*commands, ("WAIT", self._replicas, self._wait)])
+        if isinstance(taken, int) and taken >= self._replicas:
+            return replies
+        short = NotReplicated(f"{taken} replicas have taken it, wait_replicas={self._replicas}; it may be in the log")
+        return [reply if isinstance(reply, ResponseError) else short for reply in replies]
 
     def _translated(self, error: BaseException) -> TransportError:
         kind = TransportFull if isinstance(error, OutOfMemoryError) else TransportUnavailable
@@ -155,8 +177,9 @@ class Line:
         return translated
 
     async def _drop(self) -> None:
-        with suppress(RedisError, OSError):
-            await self._wire.disconnect(nowait=True)
+        if self._wire is not None:
+            wire, self._wire = self._wire, None
+            await drop(wire)
 
     async def finish(self) -> None:
         """Refuse what is new, finish what is asked for, let go of the connection."""
@@ -174,3 +197,6 @@ class Line:
             self._running.cancel()
             await asyncio.wait([self._running])
         await self._drop()
+
+
+_REFUSALS = (NoScriptError, AskError, TryAgainError)

@@ -13,7 +13,10 @@ local update, id, key, size, ttl = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]),
 if key ~= '' then
   local first = redis.call('HGET', keys, key)
   local entry = first and redis.call('XRANGE', updates, first, first)[1]
-  if entry then return entry end
+  if entry then
+    redis.call('HSET', keys, key, first) -- a write, so that WAIT counts the replicas that have come this far
+    return entry
+  end
 end
 
 local newest = redis.call('XREVRANGE', updates, '+', '-', 'COUNT', 1)[1]

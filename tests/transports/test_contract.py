@@ -1,13 +1,13 @@
 """Every transport of ours keeps the contract."""
 
 import secrets
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.transports.contract import SharedTransportContract, TransportContract
-from tests.transports.valkey import Valkey
+from tests.transports.topologies import Cluster, Sentinels
+from tests.transports.valkey import Redis, Valkey
 
 
 class TestMemory(TransportContract):
@@ -30,13 +30,30 @@ class TestLMDBShared(SharedTransportContract):
         return f"lmdb://{tmp_path}/hub?lock=shared"
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Valkey]:
-    with Valkey() as server:
-        yield server
+def on(server: Valkey | Sentinels | Cluster) -> str:
+    """A log that nobody has used."""
+    return server.url(prefix=secrets.token_hex(4))
+
+
+class TestValkey(SharedTransportContract):
+    @pytest.fixture
+    def url(self, valkey: Valkey) -> str:
+        return on(valkey)
 
 
 class TestRedis(SharedTransportContract):
     @pytest.fixture
-    def url(self, server: Valkey) -> str:
-        return server.url(prefix=secrets.token_hex(4))
+    def url(self, redis: Redis) -> str:
+        return on(redis)
+
+
+class TestSentinel(SharedTransportContract):
+    @pytest.fixture
+    def url(self, sentinels: Sentinels) -> str:
+        return on(sentinels)
+
+
+class TestCluster(SharedTransportContract):
+    @pytest.fixture
+    def url(self, cluster: Cluster) -> str:
+        return on(cluster)

