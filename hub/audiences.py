@@ -7,7 +7,7 @@ from typing import Protocol
 
 from hub.matchers import Matcher, Matching
 from hub.wire import TakenOver, Wire, chunk
-from transports import Update
+from transports import Address, Update
 
 
 class Member(Protocol):
@@ -45,12 +45,12 @@ class Audience:
         self.size = 0
         """Streams of this audience, live or behind."""
 
-    def wants(self, update: Update) -> bool:
+    def wants(self, update: Update | Address) -> bool:
         """Does a matcher select the update, and a grant allow it if it is private? (Mercure, "Subscribers")"""
         chosen = not self._exact.isdisjoint(update.topics) or self._matching.any(self._patterns, update.topics)
         return chosen and (not update.private or self.may_read(update))
 
-    def may_read(self, update: Update) -> bool:
+    def may_read(self, update: Update | Address) -> bool:
         """Does a grant match one of a private update's topics? Which matcher selected it does not count."""
         return self._matching.any(self.key[1], update.topics)
 

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Sequence
 
 from hub.audiences import Audience, Audiences, Member
-from hub.stream import Log, Streams, encode, first_part
+from hub.stream import Log, Streams, first_part
 from transports import Entry, HistoryTrimmed, TransportClosed, TransportUnavailable
 
 RETRY = 0.1
@@ -84,6 +84,6 @@ class Dispatcher:
         for _, update in batch:
             text = b""
             for audience in self._audiences.of(update):
-                text = text or encode(update)
+                text = text or update.to_event()
                 outgoing.setdefault(audience, []).append(text)
         return outgoing

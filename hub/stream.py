@@ -4,51 +4,36 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import NamedTuple
-
-from sse_starlette.event import ServerSentEvent
 
 from hub.audiences import Audience, Audiences
 from hub.timers import TimerWheel
 from hub.wire import Wire
-from transports import Entry, HistoryTrimmed, Position, Transport, TransportClosed, TransportUnavailable, Update
+from transports import Entry, HistoryTrimmed, Page, Position, Transport, TransportClosed, TransportUnavailable
 
-PAGE = 256
+PAGE = 1024
 """Entries that a reader that is behind takes from the log at once."""
-PAGE_SIZE = 1024 * 1024
-"""Characters of data, from which on a page is cut short; what one reader, or one push, keeps in memory."""
-CACHED_PAGES = 64
-"""Full pages that are kept for readers at the same place: after a restart all come back at once."""
-CACHED_PAGE_BYTES = 256 * 1024
-"""Larger pages are not kept, so that the cache takes 16 MiB at most."""
+PAGE_SIZE = 256 * 1024
+"""Bytes of events from which on a page may be cut short."""
+PUSH_SIZE = 1024 * 1024
+"""Characters of data from which on a push is cut short; what one push keeps in memory for slow readers."""
+CACHED_PAGES = 32
+"""Pages that are kept for readers at the same place: after a restart all come back at once."""
+WORTH_CACHING = 256
+"""Entries; a shorter page ends where the log did, and would be longer the next time."""
+CACHED_PAGE_SIZE = 512 * 1024
+"""Bytes; larger pages are not kept, so that the cache takes 16 MiB at most, and twice that with all joined."""
 RETRY = 0.5
 """Seconds until a reader asks again a store that does not answer."""
 HEARTBEAT = b":\n\n"
 """A comment that only keeps the connection from looking dead (WHATWG HTML, "Authoring notes")."""
 
 
-class Event(NamedTuple):
-    """An update as it goes out."""
-
-    position: Position
-    update: Update
-    text: bytes
-
-
-def encode(update: Update) -> bytes:
-    """The update as a server-sent event. CR and CRLF in its data become LF (Mercure, "Publication", `data`)."""
-    fields = ServerSentEvent(event=update.type, id=update.id, retry=update.retry, sep="\n").encode()
-    data = update.data.encode().replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    # Not the library's loop over lines: 4 MiB of them would hold up the event loop for two seconds.
-    return b"%bdata: %b\n\n" % (fields[:-1], data.replace(b"\n", b"\ndata: "))
-
-
 def first_part(entries: Sequence[Entry]) -> Sequence[Entry]:
-    """The first entries, at least one, until their data reaches `PAGE_SIZE`."""
+    """The first entries, at least one, until their data reaches `PUSH_SIZE`."""
     size = 0
     for count, (_, update) in enumerate(entries, 1):
         size += len(update.data)
-        if size >= PAGE_SIZE:
+        if size >= PUSH_SIZE:
             return entries[:count]
     return entries
 
@@ -61,8 +46,8 @@ class Log:
         self.position: Position = 0
         """The dispatcher's cursor: everything up to it has gone to the live streams."""
         self._moved = asyncio.Event()
-        self._pages: OrderedDict[Position, Sequence[Event]] = OrderedDict()
-        self._loading: dict[Position, asyncio.Task[Sequence[Event]]] = {}
+        self._pages: OrderedDict[Position, Page] = OrderedDict()
+        self._loading: dict[Position, asyncio.Task[Page]] = {}
 
     def advance(self, position: Position) -> None:
         """The dispatcher has fanned out everything up to here."""
@@ -75,7 +60,7 @@ class Log:
             self._moved.clear()
             await self._moved.wait()
 
-    async def page(self, after: Position) -> Sequence[Event]:
+    async def page(self, after: Position) -> Page:
         """The entries that follow, empty at the end; readers at the same place share one read."""
         if (page := self._pages.get(after)) is not None:
             self._pages.move_to_end(after)
@@ -86,17 +71,18 @@ class Log:
             loading.add_done_callback(lambda task: self._loaded(after, task))
         return await asyncio.shield(loading)
 
-    async def _load(self, after: Position) -> Sequence[Event]:
-        entries = first_part(await self.transport.read(after, PAGE))
-        return [Event(position, update, encode(update)) for position, update in entries]
+    async def _load(self, after: Position) -> Page:
+        return await self.transport.page(after, PAGE, PAGE_SIZE)
 
-    def _loaded(self, after: Position, task: asyncio.Task[Sequence[Event]]) -> None:
+    def _loaded(self, after: Position, task: asyncio.Task[Page]) -> None:
         del self._loading[after]
-        # A short page may be longer the next time, and what is earliest changes when history is trimmed.
-        if after == 0 or task.cancelled() or task.exception() or len(task.result()) < PAGE:
+        # What is earliest changes when history is trimmed.
+        if after == 0 or task.cancelled() or task.exception():
             return
-        if sum(len(event.text) for event in task.result()) <= CACHED_PAGE_BYTES:
-            self._pages[after] = task.result()
+        page = task.result()
+        size = sum(map(len, page.events))
+        if (len(page) >= WORTH_CACHING or size >= PAGE_SIZE) and size <= CACHED_PAGE_SIZE:
+            self._pages[after] = page
             if len(self._pages) > CACHED_PAGES:
                 self._pages.popitem(last=False)
 
@@ -192,15 +178,15 @@ class Stream:
             # A store in memory and a fast reader suspend nowhere: let the others have their turn.
             await asyncio.sleep(0)
 
-    def _send_page(self, page: Sequence[Event]) -> bool:
+    def _send_page(self, page: Page) -> bool:
         """Send what of a page the dispatcher has passed already; False: live now, or the reader can't take more."""
-        position, wants = self.streams.log.position, self.audience.wants
-        passed = [event for event in page if event.position <= position]
+        position = self.streams.log.position
+        passed = page.until(position)
         if len(passed) < len(page):
             self.cursor = position
         elif passed:
-            self.cursor = passed[-1].position
-        payload = b"".join([event.text for event in passed if wants(event.update)])
+            self.cursor = passed.positions[-1]
+        payload = passed.text(self.audience.wants)
         if payload and not self.wire.send(payload):
             self._congested()
             return False

@@ -5,10 +5,12 @@ from importlib.metadata import entry_points
 
 from transports.base import (
     EARLIEST,
+    Address,
     Entry,
     HistoryTrimmed,
     IdempotencyConflict,
     InvalidTransport,
+    Page,
     Position,
     Receipt,
     Transport,
@@ -23,10 +25,12 @@ from transports.presence import DEAD, Presence
 __all__ = [
     "DEAD",
     "EARLIEST",
+    "Address",
     "Entry",
     "HistoryTrimmed",
     "IdempotencyConflict",
     "InvalidTransport",
+    "Page",
     "Position",
     "Presence",
     "Receipt",

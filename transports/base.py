@@ -3,7 +3,9 @@
 import asyncio
 import json
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Callable, Sequence
+from itertools import compress
 from typing import Any, NamedTuple, Self
 
 from transports.presence import Presence
@@ -36,6 +38,16 @@ class Update(NamedTuple):
     idempotency_key: str | None = None
     fingerprint: str | None = None
 
+    def to_event(self) -> bytes:
+        """The update as a server-sent event. CR and CRLF in its data become LF (Mercure, "Publication", `data`)."""
+        kind = f"event: {_one_line(self.type)}\n" if self.type is not None else ""
+        retry = f"retry: {self.retry}\n" if self.retry is not None else ""
+        data = self.data
+        if "\r" in data:
+            data = data.replace("\r\n", "\n").replace("\r", "\n")
+        data = data.replace("\n", "\ndata: ")
+        return f"id: {_one_line(self.id)}\n{kind}{retry}data: {data}\n\n".encode()
+
     def to_json(self) -> bytes:
         """UTF-8 JSON that any program can read: an object of the fields that are set."""
         fields = {name: value for name, value in zip(self._fields, self, strict=True) if value is not None}
@@ -47,6 +59,70 @@ class Update(NamedTuple):
         fields: dict[str, Any] = json.loads(text)
         fields["topics"] = tuple(fields["topics"])
         return cls(**{name: fields[name] for name in cls._fields if name in fields})
+
+
+def _one_line(text: str) -> str:
+    """Others may write to a store as well, and a line break in an id would inject fields."""
+    return text if text.isprintable() else text.replace("\r", "").replace("\n", "")
+
+
+class Address(NamedTuple):
+    """All of an update that decides who gets it."""
+
+    topics: tuple[str, ...]
+    private: bool
+
+
+class Page:
+    """Consecutive entries as they go out, in rows of the same length.
+
+    ``kinds``: the addresses of the entries, each once; ``which``: the index of each entry's in it.
+    """
+
+    __slots__ = ("_whole", "events", "kinds", "positions", "which")
+
+    def __init__(
+        self,
+        positions: Sequence[Position],
+        events: Sequence[bytes],
+        kinds: Sequence[Address],
+        which: Sequence[int],
+    ) -> None:
+        self.positions, self.events, self.kinds, self.which = positions, events, kinds, which
+        self._whole: bytes | None = None
+
+    @classmethod
+    def of(cls, entries: Sequence["Entry"], size: int) -> Self:
+        """The page that these entries make, as far as the one with which it has ``size`` bytes."""
+        events: list[bytes] = []
+        for _, update in entries:
+            events.append(update.to_event())
+            size -= len(events[-1])
+            if size <= 0:
+                break
+        taken = entries[: len(events)]
+        addresses = [Address(update.topics, update.private) for _, update in taken]
+        kinds = {address: number for number, address in enumerate(dict.fromkeys(addresses))}
+        return cls([position for position, _ in taken], events, list(kinds), [kinds[each] for each in addresses])
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    def until(self, position: Position) -> "Page":
+        """The entries up to and with ``position``."""
+        if not self.events or self.positions[-1] <= position:
+            return self
+        end = bisect_right(self.positions, position)
+        return Page(self.positions[:end], self.events[:end], self.kinds, self.which[:end])
+
+    def text(self, wants: Callable[[Address], bool]) -> bytes:
+        """The events whose address is wanted, as they go out. Whoever wants all of them shares the bytes."""
+        wanted = list(map(wants, self.kinds))
+        if not all(wanted):
+            return b"".join(compress(self.events, map(wanted.__getitem__, self.which)))
+        if self._whole is None:
+            self._whole = b"".join(self.events)
+        return self._whole
 
 
 class Entry(NamedTuple):
@@ -155,6 +231,10 @@ class Transport(ABC):
         A store may return fewer than there are, but at least one if there is one. Raises `HistoryTrimmed` when
         entries between ``after`` and the first that is left are gone; ``after=0`` asks for whatever is left.
         """
+
+    async def page(self, after: Position, limit: int, size: int) -> Page:
+        """What `read` returns, as it goes out; it may end early, from ``size`` bytes on. Raises the same."""
+        return Page.of(await self.read(after, limit), size)
 
     @abstractmethod
     async def position_of(self, event_id: str) -> Position | None:

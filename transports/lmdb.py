@@ -1,6 +1,7 @@
 """``lmdb:///directory?lock=shared&size=N…``: a log on disk, for one process or for all of one host."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, closing, suppress
@@ -11,6 +12,7 @@ from typing import TypeVar
 from transports.base import (
     Entry,
     InvalidTransport,
+    Page,
     Position,
     Receipt,
     Transport,
@@ -20,6 +22,7 @@ from transports.base import (
 )
 from transports.lmdb_directory import Parameters, in_use, make, unusable
 from transports.lmdb_presence import LMDBPresence, PresenceTables
+from transports.lmdb_rows import row_of
 from transports.lmdb_store import Store
 from transports.lmdb_tables import BadStore
 from transports.locks import Turnstile, hold
@@ -112,7 +115,7 @@ class LMDBTransport(Transport):
         return await self.submit(update)
 
     def submit(self, update: Update) -> asyncio.Future[Receipt]:
-        return self._working().submit(Record(update, update.to_json()))
+        return self._working().submit(Record(update, row_of(update, int(time.time() * 1000))))
 
     async def tail(self, after: Position) -> AsyncIterator[Sequence[Entry]]:
         worker, store = self._working(), self._working().store
@@ -139,6 +142,9 @@ class LMDBTransport(Transport):
     async def read(self, after: Position, limit: int) -> Sequence[Entry]:
         page: Sequence[Entry] = await self._call(lambda store: store.read(after, limit))
         return page
+
+    async def page(self, after: Position, limit: int, size: int) -> Page:
+        return await self._call(lambda store: store.page(after, limit, size))
 
     async def position_of(self, event_id: str) -> Position | None:
         return await self._call(lambda store: store.position_of(event_id))

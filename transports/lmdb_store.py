@@ -8,6 +8,7 @@ from __future__ import annotations  # lmdb's types exist for the type checker on
 
 import errno
 import os
+import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -21,6 +22,7 @@ from transports.base import (
     Entry,
     HistoryTrimmed,
     IdempotencyConflict,
+    Page,
     Position,
     Receipt,
     TransportError,
@@ -29,7 +31,19 @@ from transports.base import (
     Update,
 )
 from transports.lmdb_presence import PresenceTables
-from transports.lmdb_tables import FILL, BadStore, digest, identity, newest, number, page, tables_of, trim
+from transports.lmdb_rows import page_of, rest_of, update_of
+from transports.lmdb_tables import (
+    FILL,
+    PAGE_BYTES,
+    BadStore,
+    digest,
+    identity,
+    newest,
+    number,
+    rows_from,
+    tables_of,
+    trim,
+)
 from transports.worker import Record
 
 ROOM_TRIES = 3
@@ -159,17 +173,17 @@ class Store:
         return results
 
     def _put(self, txn: lmdb.Transaction[bytes], records: Sequence[Record]) -> list[Receipt | TransportError]:
-        position, now = newest(txn, self._tables), number(int(time.time() * 1000))
+        position = newest(txn, self._tables)
         results: list[Receipt | TransportError] = []
         updates, ids, keys = [], [], dict[bytes, Entry]()
-        for update, text in records:
+        for update, row in records:
             key = digest(update.idempotency_key) if update.idempotency_key else b""
             first = key and (keys.get(key) or self._first_with(txn, key))
             if first:
                 results.append(_repetition(first, update))
                 continue
             position += 1
-            updates.append((number(position), now + text))
+            updates.append((number(position), row))
             ids.append((digest(update.id), number(position)))
             if key:
                 keys[key] = Entry(position, update)
@@ -183,7 +197,7 @@ class Store:
     def _first_with(self, txn: lmdb.Transaction[bytes], key: bytes) -> Entry | None:
         at = txn.get(key, db=self._tables.keys)
         row = txn.get(at, db=self._tables.updates) if at else None
-        return self._entry(at, row) if at and row else None
+        return self._entry(int.from_bytes(at), row) if at and row else None
 
     def _trim(self, txn: lmdb.Transaction[bytes], limit: int, room: int = 0) -> int:
         ttl = self._options.ttl
@@ -211,16 +225,26 @@ class Store:
 
     def read(self, after: Position, limit: int, *, from_start: bool = True) -> list[Entry]:
         """`Transport.read`. ``from_start``: 0 asks for whatever is left; else it is a position like any."""
+        first, rows = self._rows(after, limit, PAGE_BYTES, from_start=from_start)
+        return [self._entry(position, row) for position, row in enumerate(rows, first)]
+
+    def page(self, after: Position, limit: int, size: int) -> Page:
+        """`Transport.page`."""
+        first, rows = self._rows(after, limit, size, from_start=True)
+        with self._damage(f"an entry from {first} on"):
+            return page_of(rows, first)
+
+    def _rows(self, after: Position, limit: int, size: int, *, from_start: bool) -> tuple[Position, list[bytes]]:
+        """Positions have no holes, so that the first one says them all."""
         with self._faults(), self._transaction(write=False) as txn:
             cursor = txn.cursor(self._tables.updates)
             if not cursor.last() or after >= int.from_bytes(cursor.key()):
-                return []
+                return after, []
             cursor.first()
             if after < int.from_bytes(cursor.key()) - 1 and not (after == 0 and from_start):
                 raise HistoryTrimmed
             cursor.set_range(number(after + 1))
-            rows = list(page(cursor, limit))
-        return [self._entry(at, row) for at, row in rows]
+            return int.from_bytes(cursor.key()), rows_from(cursor, limit, size)
 
     def position_of(self, event_id: str) -> Position | None:
         """`Transport.position_of`."""
@@ -233,7 +257,11 @@ class Store:
         with self._faults(), self._transaction(write=False) as txn:
             cursor = txn.cursor(self._tables.updates)
             at, row = cursor.item() if cursor.last() else (b"", b"")
-        return (int.from_bytes(at), self._entry(at, row).update.id) if at else (0, EARLIEST)
+        return self._last(int.from_bytes(at), row) if at else (0, EARLIEST)
+
+    def _last(self, position: Position, row: bytes) -> tuple[Position, str]:
+        with self._damage(f"entry {position}"):
+            return position, rest_of(row)["id"]
 
     def check(self) -> None:
         """`Transport.check`; trims too, so that ``ttl`` holds in a log that is not appended to."""
@@ -274,12 +302,16 @@ class Store:
         except BadStore as error:
             raise TransportUnavailable(f"{self._directory}: {error}") from error
 
-    def _entry(self, at: bytes, row: bytes) -> Entry:
-        position = int.from_bytes(at)
+    def _entry(self, position: Position, row: bytes) -> Entry:
+        with self._damage(f"entry {position}"):
+            return Entry(position, update_of(row))
+
+    @contextmanager
+    def _damage(self, what: str) -> Iterator[None]:
         try:
-            return Entry(position, Update.from_json(row[8:]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise TransportUnavailable(f"{self._directory}: entry {position} is damaged") from error
+            yield
+        except (ValueError, KeyError, TypeError, struct.error) as error:
+            raise TransportUnavailable(f"{self._directory}: {what} is damaged") from error
 
     @contextmanager
     def _faults(self) -> Iterator[None]:

@@ -1,6 +1,6 @@
 """The tables of the LMDB log, and which of the oldest rows go.
 
-    updates   position -> milliseconds since the epoch, then the update's JSON
+    updates   position -> the row of `transports.lmdb_rows`
     ids       SHA-256 of an event id -> position, the earliest first where an id was used again
     keys      SHA-256 of an idempotency key -> position
     nodes     node -> its count, in decimal digits
@@ -12,9 +12,8 @@ Numbers are 8 bytes, big-endian.
 
 from __future__ import annotations  # lmdb's types exist for the type checker only
 
-import json
 import os
-from collections.abc import Iterator
+import struct
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -23,8 +22,9 @@ from typing import NamedTuple
 import lmdb
 
 from transports.base import Position
+from transports.lmdb_rows import milliseconds_of, rest_of
 
-FORMAT = b"1"
+FORMAT = b"2"
 FILL = 0.75
 """The share of the map above which the oldest go, whatever ``size`` says.
 
@@ -81,7 +81,7 @@ def trim(
         if entries < 2 or not oldest.first():
             return removed
         at, row = oldest.item()
-        aged = before is not None and int.from_bytes(row[:8]) < before
+        aged = before is not None and milliseconds_of(row) < before
         if not (aged or (size is not None and entries > size) or used(txn, tables) > room):
             return removed
         _remove(txn, tables, at, row)
@@ -95,8 +95,8 @@ def used(txn: lmdb.Transaction[bytes], tables: Tables) -> int:
 
 
 def _remove(txn: lmdb.Transaction[bytes], tables: Tables, at: bytes, row: bytes) -> None:
-    with suppress(ValueError, KeyError, TypeError):  # a damaged row names nothing, but goes
-        update = json.loads(row[8:])
+    with suppress(ValueError, KeyError, TypeError, struct.error):  # a damaged row names nothing, but goes
+        update = rest_of(row)
         txn.delete(digest(update["id"]), at, db=tables.ids)
         key = update.get("idempotency_key")
         if key and txn.get(digest(key), db=tables.keys) == at:
@@ -135,14 +135,15 @@ def newest(txn: lmdb.Transaction[bytes], tables: Tables) -> Position:
     return int.from_bytes(cursor.key()) if cursor.last() else 0
 
 
-def page(cursor: lmdb.Cursor[bytes], limit: int) -> Iterator[tuple[bytes, bytes]]:
-    """At most ``limit`` rows from where the cursor stands, and no more than `PAGE_BYTES` and one row."""
-    size = 0
-    for count, (at, row) in enumerate(cursor.iternext(), 1):
-        size += len(row)
-        yield at, row
-        if count >= limit or size >= PAGE_BYTES:
-            return
+def rows_from(cursor: lmdb.Cursor[bytes], limit: int, size: int = PAGE_BYTES) -> list[bytes]:
+    """At most ``limit`` rows from where the cursor stands, and no more than ``size`` bytes and one row."""
+    rows: list[bytes] = []
+    for row in cursor.iternext(keys=False, values=True):
+        rows.append(row)
+        size -= len(row)
+        if size <= 0 or len(rows) >= limit:
+            break
+    return rows
 
 
 def identity(directory: Path) -> tuple[int, int] | None:

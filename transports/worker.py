@@ -26,7 +26,7 @@ busy loop it came back only after Python's 5 ms, measured: 500 puts a second ins
 
 
 class Record(NamedTuple):
-    """An update and its JSON, made once."""
+    """An update and the row that stores it, made once."""
 
     update: Update
     text: bytes

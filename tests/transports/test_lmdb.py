@@ -17,6 +17,7 @@ from tests.transports.contract import an_update, collect, fill, ids
 from tests.transports.peer_process import Peer
 from transports import Entry, InvalidTransport, Receipt, TransportFull, TransportUnavailable, Update
 from transports.lmdb import LMDBTransport, Recent
+from transports.lmdb_rows import row_of
 from transports.lmdb_store import Options, Store
 from transports.worker import Record
 
@@ -66,7 +67,7 @@ def opened(directory: Path, **options: object) -> Store:
 
 
 def put(store: Store, *updates: Update) -> list[object]:
-    return list(store.append([Record(update, update.to_json()) for update in updates]))
+    return list(store.append([Record(update, row_of(update, int(time.time() * 1000))) for update in updates]))
 
 
 def rows(store: Store) -> dict[str, int]:
