@@ -1,11 +1,12 @@
 # make serve: a hub to try, on 127.0.0.1:3000. ARGS="--listen :3001" reaches the hub.
 # make test:  the linters, the type checker and every test. ARGS="-k name" reaches pytest.
 # make image: the container image mercure-hub. ARGS="--build-arg PYTHON_IMAGE=…" reaches docker build.
-# make bench: measures the hub against a bare write() loop, Nchan and sse-starlette. ARGS="--quick" takes a minute.
+# make bench: measures the hub against a bare write() loop, Nchan and sse-starlette, and writes docs/performance/.
+# make bench-quick: a minute of it, as continuous integration does; fails where a ratio misses its bar by far.
 # make pins:  resolve the requirement files anew, with hashes, for Python 3.11.
 
 .DEFAULT_GOAL := serve
-.PHONY: serve test image pins clean
+.PHONY: serve test image bench bench-quick pins clean
 
 ARGS ?=
 BIN := .venv/bin
@@ -25,8 +26,11 @@ test: .venv/.installed-dev
 image:
 	docker build $(ARGS) --tag mercure-hub .
 
-bench: .venv/.installed-dev
+bench: .venv/.installed-bench
 	@$(BIN)/python -m bench $(ARGS)
+
+bench-quick: .venv/.installed-dev
+	@$(BIN)/python -m bench --quick
 
 .venv/.installed: requirements.txt requirements-build.txt pyproject.toml | $(BIN)/python
 	$(INSTALL) --require-hashes -r requirements.txt -r requirements-build.txt
@@ -37,6 +41,10 @@ bench: .venv/.installed-dev
 	$(INSTALL) --require-hashes -r requirements-dev.txt
 	$(PROJECT)
 	@touch $@ .venv/.installed
+
+.venv/.installed-bench: requirements-bench.txt .venv/.installed-dev
+	$(INSTALL) --require-hashes -r requirements-bench.txt
+	@touch $@
 
 # The first interpreter that is new enough and can make an environment: Debian packs ensurepip apart.
 $(BIN)/python:
@@ -61,6 +69,7 @@ pins:
 	$(LISTED) build-system requires | $(COMPILE) -c requirements.txt --output-file requirements-build.txt -
 	$(LISTED) dependency-groups dev \
 	  | $(COMPILE) --extra lmdb --extra redis -c requirements.txt -c requirements-build.txt --output-file requirements-dev.txt pyproject.toml -
+	$(LISTED) dependency-groups bench | $(COMPILE) -c requirements-dev.txt --output-file requirements-bench.txt -
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .bench

@@ -74,7 +74,7 @@ def probed(server: Server) -> Iterator[Load]:
     """A load that also asks for `live`, from connections of its own."""
     with Load(server.address) as load:
         load.pool("probe", PROBES, head("GET", "/mercure/health/live"))
-        load.pool("publish", 4, server.client.publish)
+        load.pool("publish", PROBES, server.client.publish)
         yield load
 
 

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from statistics import median
 from typing import NamedTuple
 
-from bench.load import Load
+from bench.load import Latency, Load
 from bench.servers import Kind, Server
 
 PIECE = 0.8
@@ -22,17 +22,21 @@ class Publishing(NamedTuple):
 
 
 def publish(server: Server, load: Load, count: int, pool: str = "publish") -> Publishing:
-    """``count`` updates, each publisher the next as soon as it is answered. RuntimeError: some were not taken."""
-    load.report()
+    """``count`` updates, each publisher the next as soon as it is answered."""
     cpu = server.cpu()
+    rate, late = timed(load, count, pool)
+    return Publishing(rate, 1e6 * (server.cpu() - cpu) / count, late.p50, late.p99)
+
+
+def timed(load: Load, count: int, pool: str) -> tuple[float, Latency]:
+    """Publishes a second, and how late the answers were. RuntimeError: some were not taken."""
+    load.report()
     load.start(pool, 0, count)
     whole = load.answered(pool)
-    cpu = server.cpu() - cpu
     report = load.report()
     if not whole or report[f"{pool} failed"]:
-        raise RuntimeError(f"{server.name} did not take every update")
-    answered = report[pool]
-    return Publishing(count / (report["answered"] - report["began"]), 1e6 * cpu / count, answered.p50, answered.p99)
+        raise RuntimeError(f"{report[f'{pool} failed']} of {count} updates were refused")
+    return count / (report["answered"] - report["began"]), report[pool]
 
 
 def compare(kinds: Sequence[Kind], publishers: Sequence[int], repetitions: int) -> dict[tuple[str, int], Publishing]:

@@ -1,11 +1,44 @@
 """Tables, for the terminal and for the documentation."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from bench.bars import Figures, Verdict, judged
+from bench.machine import description
 from bench.run import Results
 
 Row = Sequence[str]
+Place = tuple[str, ...]
+
+DIRECTORY = Path(__file__).parents[1] / "docs" / "performance"
+
+TITLES = {
+    "connect": "CPU-µs for a connection, up to its response head: without a token, with one that is known, with its own",
+    "idle": "KiB for an idle connection: resident in the server, and in the kernel's TCP buffers (both ends)",
+    "publish": "Publishing without subscribers: a second, CPU-µs for each, and milliseconds until the answer",
+    "replay": "Replay: events a second from the store, to 1 and to 50 subscribers",
+    "herd": "10,000 that come back 500 updates behind: seconds until the last is live, milliseconds meanwhile",
+    "lag": "10,000 subscribers, 20 updates a second: milliseconds",
+    "audiences": "CPU-µs for a publish below the sockets, by the number of private audiences",
+    "workers": "Workers on one lmdb directory, on all cores, which the load shares; 1,000 subscribers, 64 publishers",
+}
+COLUMNS = {
+    "rate": "a second",
+    "cost": "CPU-µs",
+    "p50": "p50 ms",
+    "p99": "p99 ms",
+    "lag": "`live` p99",
+    "lag_max": "`live` max",
+    "event": "event p99",
+    "publish": "publish p99",
+    "resident": "resident",
+    "sockets": "sockets",
+}
+FAN_OUT = ("subscribers", "updates", "server", "CPU-µs an event", "p50 ms", "p99 ms", "max ms", "events/s", "load", "")
+FAN_OUT_TITLE = (
+    "Fan-out: CPU of the server for each delivered event, how late it comes, and how busy the load's core is"
+)
 
 
 def number(value: float) -> str:
@@ -28,6 +61,7 @@ def _line(cells: Row, widths: Sequence[int]) -> str:
 
 
 def bars(figures: Figures) -> str:
+    """Every row of what must hold."""
     return table(("what", "bar", "stretch", "measured", ""), map(_bar, judged(figures)))
 
 
@@ -38,41 +72,67 @@ def _bar(verdict: Verdict) -> Row:
     return bar.text, f"{sign} {number(bar.bar)} {bar.unit}", number(bar.stretch), measured, verdict.word
 
 
-def named(figures: Figures, section: str) -> Mapping[tuple[str, ...], dict[str, float]]:
-    """The figures of a section: their places without its name and without what they came to, and that."""
-    found: dict[tuple[str, ...], dict[str, float]] = {}
-    for name, value in figures.items():
-        first, *place, what = name.split("/")
-        if first == section:
+def section(figures: Figures, name: str) -> Mapping[Place, dict[str, float]]:
+    """A section's figures by their place, which is what stands between its name and what they came to."""
+    found: dict[Place, dict[str, float]] = {}
+    for figure, value in figures.items():
+        first, *place, what = figure.split("/")
+        if first == name:
             found.setdefault(tuple(place), {})[what] = value
     return found
 
 
-def fan_out(figures: Figures) -> Iterator[Row]:
-    for (server, subscribers, pace), found in named(figures, "fanout").items():
+def _fan_out(figures: Figures) -> Iterator[Row]:
+    found = section(figures, "fanout")
+    for place in sorted(found, key=lambda place: (int(place[1]), place[2] != "fast", place[2].zfill(4))):
+        server, subscribers, pace = place
+        sample = found[place]
+        note = "" if sample["kept_up"] else "saturated"
+        note = note if sample["complete"] else "**events are missing**"
+        shown = [number(sample[what]) for what in ("cost", "p50", "p99", "max", "rate")]
         updates = "as fast as it goes" if pace == "fast" else f"{pace}/s"
-        note = "" if found["kept_up"] else "saturated"
-        note = note if found["complete"] else "**events are missing**"
-        times = [number(found[what]) for what in ("p50", "p99", "max")]
-        yield f"{int(subscribers):,}", updates, server, number(found["cost"]), *times, number(found["rate"]), note
+        yield f"{int(subscribers):,}", updates, server, *shown, f"{sample['busy']:.0%}", note
 
 
-FAN_OUT = ("subscribers", "updates", "server", "CPU-µs an event", "p50 ms", "p99 ms", "max ms", "events/s", "")
+def _plain(figures: Figures, name: str) -> str:
+    """A section with a line for each place."""
+    found = section(figures, name)
+    columns = list(dict.fromkeys(what for values in found.values() for what in values))
+    depth = len(next(iter(found)))
+    header = [*[""] * depth, *[COLUMNS.get(what, what) for what in columns]]
+    rows = [
+        [*place, *(number(values[what]) if what in values else "" for what in columns)]
+        for place, values in found.items()
+    ]
+    return table(header, rows)
 
 
-def plain(figures: Figures, section: str) -> Iterator[Row]:
-    """Each figure of a section on a line."""
-    for name, value in figures.items():
-        if name.startswith(f"{section}/"):
-            yield name.partition("/")[2], number(value)
+def details(figures: Figures) -> str:
+    """Every section that was measured."""
+    parts = []
+    if rows := list(_fan_out(figures)):
+        parts += [FAN_OUT_TITLE, table(FAN_OUT, rows)]
+    for name, title in TITLES.items():
+        if section(figures, name):
+            parts += [title, _plain(figures, name)]
+    return "\n\n".join(parts)
 
 
 def summary(results: Results) -> str:
     """All of it."""
-    figures = results.figures
-    parts = [table(FAN_OUT, sorted(fan_out(figures), key=lambda row: (int(row[0].replace(",", "")), row[1])))]
-    others = dict.fromkeys(name.partition("/")[0] for name in figures if not name.startswith("fanout/"))
-    parts += [table((section, "value"), plain(figures, section)) for section in others]
-    parts.append(bars(figures))
-    parts += [f"**Failed**: {section}: {why}\n" for section, why in results.failed.items()]
-    return "\n".join(parts)
+    wrong = [f"**Failed**: {name}: {why}\n" for name, why in results.failed.items()]
+    if results.missing:
+        wrong.append(f"Not installed here, so not measured: {', '.join(results.missing)}\n")
+    return "\n".join([details(results.figures), bars(results.figures), *wrong])
+
+
+def write(results: Results) -> None:
+    """``results.md`` and ``results.json`` for the documentation."""
+    machine = description()
+    where = ", ".join(f"{name} {value}" for name, value in machine.items())
+    note = "Written by `make bench`; [what it means](../performance.md).\n"
+    DIRECTORY.mkdir(parents=True, exist_ok=True)
+    text = "\n".join(["# Results of one run\n", note, f"{where}\n", summary(results)])
+    (DIRECTORY / "results.md").write_text(text)
+    content = {"machine": machine, "figures": results.figures, "failed": results.failed}
+    (DIRECTORY / "results.json").write_text(json.dumps(content, indent=1) + "\n")

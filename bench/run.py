@@ -38,7 +38,8 @@ class Servers:
 
 def fan_out(servers: Servers, quick: bool) -> Iterator[Figure]:
     if quick:
-        yield from _fanned_out(servers.all, 1000, [(fanout.FAST, 0), (40, 1)] * 2)
+        kinds = [servers.loop, *servers.hubs[:2], *servers.others]
+        yield from _fanned_out(kinds, 1000, [(fanout.FAST, 0), (40, 1)] * 3)
         return
     yield from _fanned_out(servers.all, 10, [(fanout.FAST, 0), (10, 1), (40, 1), (200, 1)])
     yield from _fanned_out(servers.all, 1000, [*[(fanout.FAST, 0), (40, 1.5)] * 3, (10, 2), (200, 1)])
@@ -55,7 +56,8 @@ def _fanned_out(kinds: Sequence[Kind], subscribers: int, plan: Sequence[tuple[fl
 
 def connect(servers: Servers, quick: bool) -> Iterator[Figure]:
     tokens = {"none": connecting.anonymous, "cached": connecting.cached(), "own": connecting.own}
-    kinds = [(f"{hub.name}/{token}", hub, heads) for hub in servers.hubs[:2] for token, heads in tokens.items()]
+    hubs = servers.hubs[: 1 if quick else 2]
+    kinds = [(f"{hub.name}/{token}", hub, heads) for hub in hubs for token, heads in tokens.items()]
     kinds += [(f"{each.name}/none", each, connecting.plain(each)) for each in servers.others]
     for name, cost in connecting.connecting(kinds, 1000 if quick else 3000, 3).items():
         yield f"connect/{name}", cost
@@ -63,50 +65,50 @@ def connect(servers: Servers, quick: bool) -> Iterator[Figure]:
 
 def idle(servers: Servers, quick: bool) -> Iterator[Figure]:
     count = 2000 if quick else 10000
-    for kind in [*servers.hubs[:2], *servers.others]:
+    for kind in servers.hubs[:1] if quick else [*servers.hubs[:2], *servers.others]:
         heads = connecting.own(count) if kind in servers.hubs else [kind.client().subscribe] * count
         for what, value in connecting.idle(kind, heads)._asdict().items():
-            yield f"idle/{kind.name}/{what}", value
+            yield f"idle/{kind.name}/{what}", value / 1024
 
 
 def publish(servers: Servers, quick: bool) -> Iterator[Figure]:
-    numbers, repetitions = ([1, 64], 1) if quick else ([1, 16, 64], 3)
-    for (name, number), found in publishing.compare([*servers.hubs, *servers.others], numbers, repetitions).items():
+    numbers, kinds = ([1, 64], [LMDB]) if quick else ([1, 16, 64], [*servers.hubs, *servers.others])
+    for (name, number), found in publishing.compare(kinds, numbers, 3).items():
         for what, value in found._asdict().items():
             yield f"publish/{name}/{number}/{what}", value
 
 
-def replay(servers: Servers, quick: bool) -> Iterator[Figure]:
-    count = 50_000 if quick else 300_000
+def replay(_servers: Servers, _quick: bool) -> Iterator[Figure]:
+    count = 300_000
     with history.lmdb_with(count) as kind, kind.running() as server:
-        rates = [history.replay(server, 1, count - 1, count) for _ in range(1 if quick else 3)]
+        rates = [history.replay(server, 1, count - 1, count) for _ in range(3)]
         yield "replay/lmdb/1/rate", median(rates)
         yield "replay/lmdb/50/rate", history.replay(server, 50, count // 10, count)
 
 
-def herd(servers: Servers, quick: bool) -> Iterator[Figure]:
-    count, subscribers = 5000, 1000 if quick else 10000
+def herd(_servers: Servers, _quick: bool) -> Iterator[Figure]:
+    count = 5000
     with history.lmdb_with(count) as kind:
-        noticed, seconds = history.herd(kind, subscribers, 500, count, 10)
+        noticed, seconds = history.herd(kind, 10000, 500, count, 10)
     yield "herd/lmdb/seconds", seconds
     for what, value in noticed._asdict().items():
         yield f"herd/lmdb/{what}", value
 
 
-def lag(servers: Servers, quick: bool) -> Iterator[Figure]:
-    for kind in servers.hubs[: 1 if quick else 2]:
-        for what, value in history.steady(kind, 10000, 20, 2 if quick else 5)._asdict().items():
+def lag(servers: Servers, _quick: bool) -> Iterator[Figure]:
+    for kind in servers.hubs[:2]:
+        for what, value in history.steady(kind, 10000, 20, 5)._asdict().items():
             yield f"lag/{kind.name}/{what}", value
 
 
-def audiences(servers: Servers, quick: bool) -> Iterator[Figure]:
+def audiences(_servers: Servers, _quick: bool) -> Iterator[Figure]:
     command = [*pinned(HUB_CORE), sys.executable, "-m", "bench.audiences"]
     found = subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=120).stdout
     for size, cost in json.loads(found).items():
         yield f"audiences/{size}/cost", cost
 
 
-def several(servers: Servers, quick: bool) -> Iterator[Figure]:
+def several(_servers: Servers, _quick: bool) -> Iterator[Figure]:
     """On all cores, which the load shares: two workers cannot be twice as fast where there are two cores."""
     if b"--workers" not in subprocess.run([PROGRAM, "serve", "--help"], check=True, stdout=subprocess.PIPE).stdout:
         return
@@ -130,6 +132,9 @@ SECTIONS: dict[str, Callable[[Servers, bool], Iterator[Figure]]] = {
     "audiences": audiences,
     "workers": several,
 }
+
+QUICK = ("fanout", "connect", "idle", "publish", "audiences")
+"""The sections whose figures a minute's run can judge."""
 
 
 @dataclass

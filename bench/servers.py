@@ -30,12 +30,12 @@ NCHAN_MODULE = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
 Requests = Sequence[bytes]
 
 
-def head(method: str, target: str, *fields: str) -> bytes:
-    return "\r\n".join([f"{method} {target} HTTP/1.1", "Host: localhost", *fields, "", ""]).encode()
+def head(method: str, target: str, *fields: str, host: str = "localhost") -> bytes:
+    return "\r\n".join([f"{method} {target} HTTP/1.1", f"Host: {host}", *fields, "", ""]).encode()
 
 
-def post(target: str, body: str, *fields: str) -> bytes:
-    return head("POST", target, *fields, f"Content-Length: {len(body)}") + body.encode()
+def post(target: str, body: str, *fields: str, host: str = "localhost") -> bytes:
+    return head("POST", target, *fields, f"Content-Length: {len(body)}", host=host) + body.encode()
 
 
 def bearer(token: str) -> str:
@@ -52,20 +52,23 @@ class Client:
 
 @dataclass(frozen=True)
 class Mercure:
-    """What to send to a hub that speaks the protocol. ``private``: so that the grants are looked at as well."""
+    """What to send to a hub that speaks the protocol."""
 
     token: str
     path: str = PATH
-    topic: str = TOPIC
+    host: str = "localhost"
 
-    def subscribe(self, *fields: str, token: str | None = None, topic: str | None = None) -> bytes:
+    def subscribe(self, *fields: str, token: str | None = None) -> bytes:
         """``token``: another one; an empty one is left away."""
         token = self.token if token is None else token
-        return head("GET", f"{self.path}?topic={topic or self.topic}", *([bearer(token)] if token else []), *fields)
+        credentials = [bearer(token)] if token else []
+        return head("GET", f"{self.path}?topic={TOPIC}", *credentials, *fields, host=self.host)
 
-    def publish(self, data: str = DATA, *, private: bool = True) -> bytes:
-        body = f"topic={self.topic}&data={data}" + ("&private=on" if private else "")
-        return post(self.path, body, bearer(self.token), "Content-Type: application/x-www-form-urlencoded")
+    def publish(self) -> bytes:
+        """A private update, so that the grants are looked at as well."""
+        form = "Content-Type: application/x-www-form-urlencoded"
+        body = f"topic={TOPIC}&data={DATA}&private=on"
+        return post(self.path, body, bearer(self.token), form, host=self.host)
 
     def client(self) -> Client:
         return Client(self.subscribe(), self.publish())
