@@ -52,6 +52,7 @@ struct subscriber {
     struct source source;
     uint32_t events, last, number;
     uint8_t digits;             /* of a time that has only partly come; 0: none; 1: the @ */
+    uint8_t place;              /* in the status line */
     uint64_t due, begun;
 };
 
@@ -188,10 +189,11 @@ static void count_events(struct subscriber *subscriber, const char *at, const ch
     }
 }
 
-/* What follows the response head, or NULL while it is not complete. */
+/* What follows the response head, or NULL while it is not complete, or if the status is not a good one. */
 static const char *after_head(struct subscriber *subscriber, const char *at, const char *end) {
     for (; at < end; at++) {
         subscriber->last = subscriber->last << 8 | (unsigned char)*at;
+        if (subscriber->place < 10 && subscriber->place++ == 9 && *at != '2') { subscriber_over(subscriber); break; }
         if (subscriber->last == 0x0d0a0d0a) return at + 1;
     }
     return NULL;
@@ -201,7 +203,6 @@ static void take(struct subscriber *subscriber, ssize_t count) {
     const char *at = buffer;
     uint64_t time = now();
     if (subscriber->source.state == HEAD) {
-        if (!subscriber->last && (count < 12 || memcmp(buffer + 9, "200", 3))) { subscriber_over(subscriber); return; }
         if (!(at = after_head(subscriber, at, buffer + count))) return;
         subscriber->source.state = STREAM;
         unready--;

@@ -14,7 +14,7 @@ Place = tuple[str, ...]
 DIRECTORY = Path(__file__).parents[1] / "docs" / "performance"
 
 TITLES = {
-    "connect": "CPU-µs for a connection, up to its response head: without a token, with one that is known, with its own",
+    "connect": "CPU-µs for a connection up to its response head: without a token, with a known one, with its own",
     "idle": "KiB for an idle connection: resident in the server, and in the kernel's TCP buffers (both ends)",
     "publish": "Publishing without subscribers: a second, CPU-µs for each, and milliseconds until the answer",
     "replay": "Replay: events a second from the store, to 1 and to 50 subscribers",
@@ -36,9 +36,7 @@ COLUMNS = {
     "sockets": "sockets",
 }
 FAN_OUT = ("subscribers", "updates", "server", "CPU-µs an event", "p50 ms", "p99 ms", "max ms", "events/s", "load", "")
-FAN_OUT_TITLE = (
-    "Fan-out: CPU of the server for each delivered event, how late it comes, and how busy the load's core is"
-)
+FAN_OUT_TITLE = "Fan-out: CPU of the server for each delivered event, how late it comes, how busy the load generator is"
 
 
 def number(value: float) -> str:
