@@ -49,6 +49,7 @@ class ActiveSubscriptions:
         self._lease, self._beat = lease, beat
         self._node = uuid4().hex
         self._entered = False
+        self._count = 0
         self._held: dict[Hashable, Sequence[Subscription]] = {}
         self._changes: deque[Change] = deque()
         self._changed = asyncio.Event()
@@ -124,7 +125,7 @@ class ActiveSubscriptions:
 
     def _begin_anew(self) -> None:
         logger.warning("this hub was taken for dead, or its store was emptied; its subscriptions are announced anew")
-        self._node, self._entered = uuid4().hex, False
+        self._node, self._entered, self._count = uuid4().hex, False, 0
         self._changes = deque(change for change in self._changes if not change.active)
         for stream, subscriptions in list(self._held.items()):
             self._hold(stream, subscriptions)
@@ -145,13 +146,20 @@ class ActiveSubscriptions:
                 await asyncio.sleep(self._beat)
 
     async def _look(self, watch: "Watch") -> None:
-        entered = self._entered
-        counts = await self._presence.beat(self._node)
-        if entered and counts.get(self._node, DEAD) == DEAD:
-            self._begin_anew()
+        own, entered = self._node, self._entered
+        counts = await self._presence.beat(own)
+        if own == self._node and entered:
+            self._check(counts.get(own, DEAD))
         for node, count in watch.still(counts, asyncio.get_running_loop().time()):
             if node != self._node:
                 await self._bury(node, count)
+
+    def _check(self, count: int) -> None:
+        """A count that is not above the one before is of a node that somebody has forgotten, and we entered again."""
+        if count <= self._count:
+            self._begin_anew()
+        else:
+            self._count = count
 
     async def _bury_predecessors(self) -> None:
         """A store that only one process can have is ours: whoever else is in it has ended."""

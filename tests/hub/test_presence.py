@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -160,6 +160,49 @@ async def test_taken_for_dead(transport: Transport) -> None:
         active.end("stream")
         await until_told(transport, lambda seen: seen[False] == 2)
         assert not await transport.presence.all()
+
+
+async def looking(transport: Transport) -> tuple[ActiveSubscriptions, Watch]:
+    """A hub's part without its tasks, with one subscription, in the store for a while."""
+    active, watch = ActiveSubscriptions(transport, Matching("https://hub/")), Watch(LEASE, BEAT)
+    begin(active, ["one"], A)
+    await active._settle()
+    await active._look(watch)
+    return active, watch
+
+
+async def test_forgotten_and_entered_again(transport: Transport) -> None:
+    """A subscriber that comes before the hub notices that its store has forgotten it does not hide the others."""
+    active, watch = await looking(transport)
+    node = active._node
+    await transport.presence.forget(node)
+    begin(active, ["two"], A)
+    await active._settle()
+    await active._look(watch)
+    await active._settle()
+    await active._bury(node, 1)
+    assert len(await transport.presence.all()) == 2
+    state = dict(await told(transport))
+    assert {id for id, is_active in state.items() if is_active} >= (await transport.presence.all()).keys()
+
+
+async def test_death_is_noticed_once(transport: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub learns of it by a refused entry while its sign of life is under way: its subscriptions begin anew once."""
+    active, watch = await looking(transport)
+    node, beat = active._node, transport.presence.beat
+    await transport.presence.expire(node, 1)
+
+    async def beaten(node: str) -> Mapping[str, int]:
+        counts = await beat(node)
+        begin(active, ["two"], A)
+        await active._settle()
+        return counts
+
+    monkeypatch.setattr(transport.presence, "beat", beaten)
+    await active._look(watch)
+    await active._settle()
+    await active._bury(node, -1)
+    assert len(await transport.presence.all()) == 2
 
 
 async def test_an_outage(transport: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
