@@ -57,7 +57,8 @@ def event(id: str, document: bytes, *, active: bool) -> Update:
         data=to_json({**fields, "active": active}).decode(),
         private=True,
         type=None if "topic" in fields else EVENT_TYPE,
-        idempotency_key=f"{state} {sha256(id.encode()).hexdigest()}",
+        # A publisher's key holds no control character, so that nobody can take this one before us.
+        idempotency_key=f"{state}\n{sha256(id.encode()).hexdigest()}",
     )
 
 
@@ -77,4 +78,5 @@ def single(document: bytes, last_event_id: str, generation: Generation) -> bytes
 
 
 def to_json(document: dict[str, Any]) -> bytes:
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+    """Half a surrogate pair, which JSON's escapes can hold and UTF-8 can't, becomes a question mark."""
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")

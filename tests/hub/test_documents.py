@@ -1,13 +1,17 @@
 """Subscription documents: their paths, their form in each generation, their events."""
 
 import json
+from typing import Any
 from urllib.parse import unquote
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.documents import ROOT, Subscription, collection, event, path, single
+from hub.errors import Problem
 from hub.matchers import Matcher
+from hub.publish import idempotency_key
 from hub.subscriptions import Resource
 
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=50)
@@ -63,6 +67,22 @@ def test_an_event_is_private_and_told_once() -> None:
     assert len({begun.id, again.id, ended.id}) == 3
     assert json.loads(ended.data) == {**json.loads(begun.data), "active": False}
     assert event("x", Subscription(Matcher("topic", "a"), WHO).document(), active=True).type is None
+
+
+def test_its_key_is_no_publishers() -> None:
+    """A publisher who knows a subscription's id cannot take the key of its end, and so suppress or block it."""
+    key = event("a", Subscription(Matcher("exact", "a"), WHO).document(), active=False).idempotency_key
+    assert key
+    with pytest.raises(Problem):
+        idempotency_key([key])
+
+
+@pytest.mark.parametrize(("payload", "expected"), [({"name": "\ud83d"}, {"name": "?"}), ({"\udc00": 1}, {"?": 1})])
+def test_half_a_surrogate_pair(payload: Any, expected: Any) -> None:
+    """A token's JSON may escape one alone; the document is UTF-8 all the same."""
+    document = Subscription(Matcher("exact", "a"), WHO, payload).document()
+    assert json.loads(document)["payload"] == expected
+    assert event("a", document, active=True).data.encode()
 
 
 def test_lists() -> None:
