@@ -47,6 +47,12 @@ class Resource(NamedTuple):
             return cls(path(Matcher("topic", parts[0]), *parts[1:]), "0.x", is_collection=len(parts) == 1)
         return None
 
+    def lists(self, id: str) -> bool:
+        """Whether the collection has that subscription: a topic's has none of ``exact/…``, ``urlpattern/…``."""
+        if not id.startswith(f"{self.path}/"):
+            return False
+        return self.generation is None or "/" not in id[len(self.path) + 1 :]
+
 
 @dataclass(frozen=True)
 class Subscriptions:
@@ -81,7 +87,7 @@ class Subscriptions:
     async def _body(self, resource: Resource, last_event_id: str, generation: Generation) -> bytes:
         documents = await self.transport.presence.all()
         if resource.is_collection:
-            within = [document for id, document in documents.items() if id.startswith(f"{resource.path}/")]
+            within = [document for id, document in documents.items() if resource.lists(id)]
             return collection(resource.path, within, last_event_id, generation)
         if resource.path not in documents:
             raise _not_found()

@@ -190,6 +190,24 @@ async def test_a_path_has_one_spelling(served: Served) -> None:
             assert len((await listed(served, f"{ROOT}/exact/{spelling}", reader)).json()["subscriptions"]) == 1
 
 
+async def test_a_topics_list_is_only_its_own(served: Served) -> None:
+    """A grant for the lists of 0.x topics does not open those of 1.0 matchers, whose type looks like a topic."""
+    reader = bearer(token(subscribe=[f"{ROOT}/{{topic}}"]))
+    async with served.subscribe(match="a"), served.subscribe(topic="exact"):
+        await until_listed(served, 2)
+        assert (await listed(served, f"{ROOT}/exact/a", reader)).status_code == 403
+        only = (await listed(served, f"{ROOT}/exact", reader)).json()["subscriptions"]
+        assert [document.get("topic") for document in only] == ["exact"]
+
+
+async def test_a_payload_that_is_no_text(served: Served) -> None:
+    """Half a surrogate pair in a token's payload costs neither the hub nor its list."""
+    odd = bearer(jwt.encode({"mercure": {"payload": "\ud83d"}}, KEY, "HS256"))
+    async with served.subscribe(odd):
+        await until_listed(served, 1)
+        assert (await listed(served)).json()["subscriptions"][0]["payload"] == "?"
+
+
 async def test_off_by_default() -> None:
     """Without the setting there is no list, and nothing is announced."""
     async with serving() as served:
