@@ -26,6 +26,8 @@ KEEPALIVE = ((socket.TCP_KEEPIDLE, 40), (socket.TCP_KEEPINTVL, 10), (socket.TCP_
 """Seconds until an idle peer is asked whether it is there, between two questions, and how many may stay unanswered."""
 SILENCE = 4
 """How many times `dispatch_timeout` a peer may take to answer at all: a slow reader's kernel still does."""
+LONGEST = 2**31 - 1
+"""What the kernel takes for a number of milliseconds: 24 days."""
 STANDBY_AFTER = 1.5
 """Seconds that the store may take to open before we listen. More than the default `lock_timeout`: a process that is
 going to fail must not look healthy before."""
@@ -139,7 +141,7 @@ def bind(address: tuple[str, int], silence: float = 0) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-        for option, value in (*KEEPALIVE, (socket.TCP_USER_TIMEOUT, round(1000 * silence))):
+        for option, value in (*KEEPALIVE, (socket.TCP_USER_TIMEOUT, min(round(1000 * silence), LONGEST))):
             listener.setsockopt(socket.IPPROTO_TCP, option, value)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         listener.bind(address)

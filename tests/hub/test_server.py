@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import socket
 import time
 import weakref
 from collections.abc import AsyncIterator
@@ -12,6 +13,8 @@ from hub import protocol
 from hub.claims import of_1_0
 from hub.keys import sign
 from hub.protocol import MAX_HEAD
+from hub.server import SILENCE, bind
+from hub.values import seconds
 from hub.wire import CHATTER
 from tests.hub.serving import DEADLINE, KEY, PUBLISHER, TOPIC, WIRES, Served, bearer, serving, until
 from transports.memory import MemoryTransport
@@ -327,3 +330,9 @@ async def test_a_stream_that_opens_during_the_drain_is_ended() -> None:
         answered.set()
         async with asyncio.timeout(DEADLINE):
             await reader.readuntil(b"0\r\n\r\n")
+
+
+def test_the_longest_dispatch_timeout() -> None:
+    """Four times the longest that the settings take is more than the kernel counts to; it gets what it can count."""
+    with bind(("127.0.0.1", 0), SILENCE * seconds("366d")) as listener:
+        assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 2**31 - 1
