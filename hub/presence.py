@@ -180,6 +180,7 @@ class ActiveSubscriptions:
         documents = list((await self._presence.of(node)).items())
         for at in range(0, len(documents), PART):
             await self._publish(dict(documents[at : at + PART]), active=False)
+            await self._presence.beat(self._node)  # whoever buries many must not be taken for dead meanwhile
         await self._presence.forget(node)
 
     async def close(self) -> None:

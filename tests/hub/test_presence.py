@@ -60,6 +60,15 @@ def begin(active: ActiveSubscriptions, streams: Iterable[object], *matchers: Mat
         active.begin(stream, matchers, ANONYMOUS)  # type: ignore[arg-type]
 
 
+async def looking(transport: Transport) -> tuple[ActiveSubscriptions, Watch]:
+    """A hub's part without its tasks, with one subscription, in the store for a while."""
+    active, watch = ActiveSubscriptions(transport, Matching("https://hub/")), Watch(LEASE, BEAT)
+    begin(active, ["one"], A)
+    await active._settle()
+    await active._look(watch)
+    return active, watch
+
+
 async def test_each_matcher_begins_and_ends_once(transport: Transport) -> None:
     """Two matchers are two subscriptions of one subscriber; both are listed while it is there."""
     async with process(transport) as active:
@@ -127,6 +136,17 @@ async def test_a_killed_process_is_announced_once(tmp_path: Path) -> None:
     await transport.close()
 
 
+async def test_whoever_buries_many_lives(transport: Transport) -> None:
+    """The ends of a dead hub's subscriptions may take longer than a lease: the signs of life go on in between."""
+    active, _ = await looking(transport)
+    dead, _ = await looking(transport)
+    begin(dead, range(3 * PART), A)
+    await dead._settle()
+    counts = await transport.presence.beat("")
+    await active._bury(dead._node, counts[dead._node])
+    assert (await transport.presence.beat("")) == {active._node: counts[active._node] + 4}
+
+
 async def test_the_next_process_of_an_exclusive_store_announces_at_once(tmp_path: Path) -> None:
     """Whoever holds the lock knows that all others have ended."""
     for number in range(2):
@@ -162,15 +182,6 @@ async def test_taken_for_dead(transport: Transport) -> None:
         assert not await transport.presence.all()
 
 
-async def looking(transport: Transport) -> tuple[ActiveSubscriptions, Watch]:
-    """A hub's part without its tasks, with one subscription, in the store for a while."""
-    active, watch = ActiveSubscriptions(transport, Matching("https://hub/")), Watch(LEASE, BEAT)
-    begin(active, ["one"], A)
-    await active._settle()
-    await active._look(watch)
-    return active, watch
-
-
 async def test_forgotten_and_entered_again(transport: Transport) -> None:
     """A subscriber that comes before the hub notices that its store has forgotten it does not hide the others."""
     active, watch = await looking(transport)
@@ -200,6 +211,7 @@ async def test_death_is_noticed_once(transport: Transport, monkeypatch: pytest.M
 
     monkeypatch.setattr(transport.presence, "beat", beaten)
     await active._look(watch)
+    monkeypatch.undo()
     await active._settle()
     await active._bury(node, -1)
     assert len(await transport.presence.all()) == 2
