@@ -7,7 +7,7 @@ also when its process is killed: another one then notices, and announces the end
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 from uuid import uuid4
@@ -23,6 +23,8 @@ LEASE = 10.0
 """Seconds without one after which a process counts as dead, while whoever judges could see it all the time."""
 PART = 256
 """Subscriptions that are announced at once; their updates share a commit."""
+CROWDED = 10_000
+"""Changes that may wait; then those are left out that nobody has heard of and that are over already."""
 RETRY = 0.5
 SETTLING = 5.0
 """Seconds that the last announcements may take at the end."""
@@ -52,6 +54,7 @@ class ActiveSubscriptions:
         self._count = 0
         self._held: dict[Hashable, Sequence[Subscription]] = {}
         self._changes: deque[Change] = deque()
+        self._crowded = CROWDED
         self._changed = asyncio.Event()
         self._settling = asyncio.Lock()
         self._late = False
@@ -71,6 +74,10 @@ class ActiveSubscriptions:
 
     def _change(self, active: bool, subscriptions: Iterable[Subscription]) -> None:
         self._changes.extend(Change(active, each) for each in subscriptions)
+        if len(self._changes) > self._crowded:
+            self._changes = deque(_without_the_unheard(self._changes))
+            # Looked at again when they have doubled: what is left is bounded by the subscriptions that are held.
+            self._crowded = max(CROWDED, 2 * len(self._changes))
         self._changed.set()
 
     async def announce(self) -> None:
@@ -85,17 +92,23 @@ class ActiveSubscriptions:
         async with self._settling:
             while self._changes:
                 part = [self._changes.popleft() for _ in range(min(PART, len(self._changes)))]
-                node = self._node
-                try:
-                    await self._tell(node, part)
-                    self._late = False
-                except TransportClosed:
-                    raise
-                except TransportError as error:
-                    self._say_late(error)
-                    # What began under a node that is no more has begun anew.
-                    self._changes.extendleft(each for each in reversed(part) if not each.active or node == self._node)
-                    await asyncio.sleep(RETRY)
+                while part:
+                    part = await self._left_of(part)
+
+    async def _left_of(self, part: Sequence[Change]) -> list[Change]:
+        """Tell them; what is to be told again, after a while. It does not go back to those that nobody heard of."""
+        node = self._node
+        try:
+            await self._tell(node, part)
+            self._late = False
+            return []
+        except TransportClosed:
+            raise
+        except TransportError as error:
+            self._say_late(error)
+            await asyncio.sleep(RETRY)
+            # What began under a node that is no more has begun anew.
+            return [each for each in part if not each.active or node == self._node]
 
     def _say_late(self, error: TransportError) -> None:
         if not self._late:
@@ -196,6 +209,13 @@ class ActiveSubscriptions:
             pass  # a store that only one process can have: the next one announces what this one left
         except (TimeoutError, TransportError) as error:
             logger.warning("the ends of subscriptions are left for another hub to announce: %r", error)
+
+
+def _without_the_unheard(changes: Sequence[Change]) -> Iterator[Change]:
+    """All but the subscriptions whose begin and end are both among them."""
+    begun = {id(each.subscription) for each in changes if each.active}
+    over = {id(each.subscription) for each in changes if not each.active} & begun
+    return (each for each in changes if id(each.subscription) not in over)
 
 
 class Watch:

@@ -239,6 +239,22 @@ async def test_an_outage(transport: Transport, monkeypatch: pytest.MonkeyPatch) 
         assert len(await told(transport)) == 4
 
 
+async def test_a_crowd_in_an_outage(transport: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients that come and go while nobody can be told take no memory; the rest is told when that is possible."""
+    monkeypatch.setattr("hub.presence.CROWDED", 100)
+    active, _ = await looking(transport)
+    for stream in range(1000):
+        begin(active, [stream], A, B)
+        if stream >= 30:
+            active.end(stream)
+        assert len(active._changes) <= 2 * 2 * 31
+    active.end("one")
+    await active._settle()
+    assert len(await transport.presence.all()) == 60
+    state = dict(await told(transport))
+    assert {id for id, is_active in state.items() if is_active} == (await transport.presence.all()).keys()
+
+
 async def test_closing(transport: Transport) -> None:
     """A process that ends properly announces its own ends, and is not missed."""
     async with process(transport) as active:
