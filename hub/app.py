@@ -115,6 +115,7 @@ class Hub:
     async def open(self) -> None:
         """Open the store, which may wait for its lock, and begin to serve. Raises `InvalidTransport`."""
         await self.transport.open()
+        self.lifecycle.storing.set()
         await self._dispatcher.start()
         parts = [self._wheel.run(), self._dispatcher.run()]
         if self.active is not None:

@@ -11,7 +11,44 @@ from transports import Entry, HistoryTrimmed, TransportClosed, TransportUnavaila
 RETRY = 0.1
 """Seconds until a tail that broke off is taken up again, from the dispatcher's own cursor."""
 
+SETTLED = 1.0
+"""Seconds that a tail has to last before an outage counts as over."""
+REASONS = 4
+"""Lines about one outage: a connection that broke, a server that is gone, one that is back and refuses the password."""
+
 logger = logging.getLogger(__name__)
+
+
+class Outage:
+    """The store does not answer: one line in the log for each of the first reasons, and one when it is over."""
+
+    def __init__(self) -> None:
+        self._reasons: set[str] = set()
+        self._ending: asyncio.TimerHandle | None = None
+
+    def begin(self, error: TransportUnavailable) -> None:
+        """Or go on, if it lasts."""
+        self.settle()
+        if len(self._reasons) < REASONS and str(error) not in self._reasons:
+            logger.warning("the store does not answer, the hub waits for it: %s", error)
+            self._reasons.add(str(error))
+
+    @property
+    def lasts(self) -> bool:
+        return bool(self._reasons)
+
+    def end_soon(self) -> None:
+        """The store has answered; is that all?"""
+        self._ending = asyncio.get_running_loop().call_later(SETTLED, self._end)
+
+    def settle(self) -> None:
+        """It is not over yet, or never will be."""
+        if self._ending is not None:
+            self._ending.cancel()
+
+    def _end(self) -> None:
+        self._reasons.clear()
+        logger.warning("the store answers again")
 
 
 class Dispatcher:
@@ -21,38 +58,46 @@ class Dispatcher:
         self._log = log
         self._audiences = audiences
         self._streams = streams
+        self._outage = Outage()
 
     async def start(self) -> None:
         """Stand at the end of the log: history is for those who ask for it. A store that is away is waited for."""
-        waiting = False
         while True:
             try:
                 position, _ = await self._log.transport.last()
-                return self._log.advance(position)
             except TransportUnavailable as error:
-                if not waiting:
-                    logger.warning("the store does not answer, the hub waits for it: %s", error)
-                waiting = True
+                self._outage.begin(error)
                 await asyncio.sleep(RETRY)
+            else:
+                return self._log.advance(position)
 
     async def run(self) -> None:
         """Follow the log until the transport is closed. An outage is waited out; subscribers keep their connection."""
         trimmed = False
-        while True:
-            try:
-                if trimmed:
-                    await self._skip()
-                    trimmed = False
-                async for batch in self._log.transport.tail(self._log.position):
-                    await self._fan_out_parts(batch)
-                return
-            except TransportClosed:
-                return
-            except HistoryTrimmed:
-                trimmed = True
-            except TransportUnavailable as error:
-                logger.warning("the store does not answer, subscribers wait: %s", error)
-                await asyncio.sleep(RETRY)
+        try:
+            while True:
+                try:
+                    if trimmed:
+                        await self._skip()
+                        trimmed = False
+                    await self._follow()
+                    break
+                except HistoryTrimmed:
+                    trimmed = True
+                except TransportUnavailable as error:
+                    self._outage.begin(error)
+                    await asyncio.sleep(RETRY)
+        except TransportClosed:
+            return
+        finally:
+            self._outage.settle()
+
+    async def _follow(self) -> None:
+        if self._outage.lasts:
+            await self._log.transport.last()
+            self._outage.end_soon()
+        async for batch in self._log.transport.tail(self._log.position):
+            await self._fan_out_parts(batch)
 
     async def _skip(self) -> None:
         """Entries are gone that live subscribers had to get: end their streams, so that they learn of the loss."""

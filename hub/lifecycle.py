@@ -1,6 +1,7 @@
 """Where the process stands: opening its store, serving, or draining; and what is still under way."""
 
 import asyncio
+import random
 
 from hub.errors import Problem
 
@@ -9,12 +10,18 @@ HELD = 1000
 HOLD = 60.0
 """Seconds that one waits at most. `EventSource` gives up for good on an error, so long is better than short."""
 
+COME_BACK = 3
+"""Seconds over which publishers that were refused together come back."""
+
 
 class Lifecycle:
-    """Shared by all endpoints. ``opened`` is set once the store is, ``draining`` once the end has begun."""
+    """Shared by all endpoints. ``draining`` is set once the end has begun."""
 
     def __init__(self) -> None:
+        self.storing = asyncio.Event()
+        """Set once the store is ours, though it may be away: from now on publishers are told, and do not wait."""
         self.opened = asyncio.Event()
+        """Set once the dispatcher stands at the end of the log: from now on subscribers are served."""
         self.draining = False
         self._held = 0
         self.publishing = 0
@@ -26,21 +33,29 @@ class Lifecycle:
         return self.opened.is_set() and not self.draining
 
     async def wait_until_open(self, gone: asyncio.Future[None] | None) -> bool:
-        """Hold a request until the store is open; False: this process cannot serve it, or its client has left."""
-        if self.opened.is_set() or self.draining or self._held >= HELD:
-            return self.serving
+        """Hold a request until it can be served; False: this process cannot serve it, or its client has left."""
+        return await self._wait(self.opened, gone)
+
+    async def wait_until_storing(self, gone: asyncio.Future[None] | None) -> bool:
+        """The same for a publisher."""
+        return await self._wait(self.storing, gone)
+
+    async def _wait(self, event: asyncio.Event, gone: asyncio.Future[None] | None) -> bool:
+        if event.is_set() or self.draining or self._held >= HELD:
+            return event.is_set() and not self.draining
         self._held += 1
-        opened = asyncio.ensure_future(self.opened.wait())
+        opened = asyncio.ensure_future(event.wait())
         try:
             await asyncio.wait({opened, gone or opened}, timeout=HOLD, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._held -= 1
             opened.cancel()
-        return self.serving
+        return event.is_set() and not self.draining
 
     def drain(self) -> None:
         """From now on nothing new is accepted; whoever is held is let go."""
         self.draining = True
+        self.storing.set()
         self.opened.set()
 
     def published_one(self) -> None:
@@ -58,4 +73,5 @@ class Lifecycle:
 
 def unavailable(detail: str) -> Problem:
     """503 that says when to come back, on a connection that ends: the next one may reach another process."""
-    return Problem(503, detail, {"Retry-After": "1", "Connection": "close"})
+    after = random.randint(1, COME_BACK)  # noqa: S311
+    return Problem(503, detail, {"Retry-After": str(after), "Connection": "close"})

@@ -212,7 +212,7 @@ class Publish:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        if not (self.lifecycle.serving or await self.lifecycle.wait_until_open(gone(scope))):
+        if not (self.lifecycle.serving or await self.lifecycle.wait_until_storing(gone(scope))):
             raise unavailable("this hub is not open for updates now; try again")
         response = await self._publish(request)
         await response(scope, receive, send)
@@ -263,7 +263,7 @@ class Publish:
         return body
 
     async def _append(self, update: Update) -> Receipt:
-        if not self.lifecycle.serving:
+        if self.lifecycle.draining:
             raise unavailable("this hub is ending; try again")
         self.lifecycle.publishing += 1
         try:

@@ -143,7 +143,8 @@ async def test_a_kept_connection_is_sent_on(hubs: Hubs, store: str) -> None:
         hub.send(signal.SIGTERM)
         await until(lambda: subscribers[0].ends)
         answer = await kept.publish("after")
-        assert (answer.status, answer.headers["retry-after"], answer.headers["connection"]) == (503, "1", "close")
+        assert (answer.status, answer.headers["connection"]) == (503, "close")
+        assert answer.headers["retry-after"] in "123"
         assert (await probe.request("GET", "/mercure/health/ready", {})).status == 503
         assert await hub.ended() == 0
         assert all(each.data == ["before"] for each in subscribers)
@@ -164,7 +165,8 @@ async def test_standby_can_be_ended(hubs: Hubs, store: str, number: signal.Signa
         assert await standby.ended() == 0
         took = monotonic() - told
         assert took < 1
-        assert [answer.headers["retry-after"] for answer in held.refusals] == ["1"]
+        (refusal,) = held.refusals
+        assert refusal.headers["retry-after"] in "123"
         assert [answer.body for answer in subscriber.answers] == ["retry: 1000\n\n"]
     assert standby.stderr == ""
     measured(f"standby: from {number.name} to its exit", [took])
