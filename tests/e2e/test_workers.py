@@ -27,11 +27,9 @@ from tests.e2e.processes import (
     subscribed,
     until,
 )
-from tests.hub.serving import TOPIC
 from tests.transports.valkey import Valkey
 
 SHARED = "lmdb://store?lock=shared"
-STREAM = f"/.well-known/mercure?topic={TOPIC}"
 ESTABLISHED = "01"
 PR_SET_CHILD_SUBREAPER = 36
 FAILING = """
@@ -96,9 +94,10 @@ async def one_to_each(hub: Hub, address: Address) -> AsyncIterator[list[Connecti
     async with AsyncExitStack() as stack:
         found: dict[int, Connection] = {}
         while len(found) < len(children(hub)):
-            connection = await stack.enter_async_context(Connection.to(address))
-            await connection.request("GET", "/mercure/health/live", {})
-            found |= {pid: connection for pid in children(hub) if connection.port in clients(pid, address)}
+            opened = [await stack.enter_async_context(Connection.to(address)) for _ in range(20)]
+            await asyncio.gather(*(each.request("GET", "/mercure/health/live", {}) for each in opened))
+            held = {pid: clients(pid, address) for pid in children(hub)}
+            found |= {pid: each for pid, ports in held.items() for each in opened if each.port in ports}
         yield [found[pid] for pid in children(hub)]
 
 
