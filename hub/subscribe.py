@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal, NamedTuple
 
+from sse_starlette.event import ServerSentEvent
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -199,4 +200,5 @@ _RAW_STREAM_HEADERS = _raw(STREAM_HEADERS)
 
 def _come_back() -> Response:
     """A stream that ends at once: `EventSource` reconnects after it, but gives up for good on an error."""
-    return Response("retry: 1000\n\n", headers=STREAM_HEADERS | {"Connection": "close"})
+    soon = ServerSentEvent(retry=1000, sep="\n").encode()
+    return Response(soon, headers=STREAM_HEADERS | {"Connection": "close"})
