@@ -1,9 +1,11 @@
 """What the Redis log promises beyond the contract: outages, strangers, and a server that is not what it was."""
 
 import asyncio
+import gc
 import json
 import logging
 import signal
+import tracemalloc
 from collections.abc import Iterator
 
 import pytest
@@ -16,6 +18,7 @@ from transports import (
     HistoryTrimmed,
     Transport,
     TransportFull,
+    Update,
 )
 from transports.redis import RedisTransport
 
@@ -303,3 +306,52 @@ async def test_one_line_a_minute(server: Valkey, transport: Transport, caplog: p
     transport._quiet_until = 0.0
     await transport.read(0, 1)
     assert len(caplog.records) == 2
+
+
+def asked(server: Valkey) -> int:
+    """Commands that the server has been sent by anybody, this question included."""
+    return sum(each["calls"] for name, each in server.client.info("commandstats").items() if name not in INSIDE)
+
+
+INSIDE = frozenset(f"cmdstat_{name}" for name in ("xadd", "hset", "hget", "hdel", "xrevrange", "xlen", "xdel", "del"))
+"""What the script does."""
+
+
+async def test_one_append_is_one_round_trip(server: Valkey, opened: Opened) -> None:
+    """Of an append the server sees one command in one packet; of those that wait together, one packet."""
+    async with Proxy(server) as proxy:
+        transport = await opened(proxy.url)
+        await transport.append(an_update("the script is known"))
+        proxy.asked.clear()
+        before = asked(server)
+        for n in range(10):
+            await transport.append(an_update(n))
+        assert len(proxy.asked) == 10
+        assert asked(server) - before == 10 + 1
+        proxy.asked.clear()
+        await asyncio.gather(*(transport.append(an_update(n)) for n in range(100)))
+        assert len(proxy.asked) <= 2
+        assert all(b"EVALSHA" in data for data in proxy.asked)
+        await transport.close()
+
+
+async def test_history_costs_the_client_no_memory(server: Valkey, opened: Opened) -> None:
+    """8,000 entries of as many topics and ids leave nothing in this process; names and entries go together."""
+    transport = await opened(server.url(size=2000))
+
+    async def fill_up(begin: int, end: int) -> int:
+        for start in range(begin, end, 500):
+            names = range(start, start + 500)
+            updates = [Update(f"urn:uuid:{n}", (f"https://example.com/{n}",), "x" * 100) for n in names]
+            await asyncio.gather(*map(transport.append, updates))
+            await transport.read((await transport.last())[0], 1)
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        before = await fill_up(0, 3000)
+        assert await fill_up(3000, 11_000) - before < 100_000
+    finally:
+        tracemalloc.stop()
+    assert server.client.xlen(UPDATES) == server.client.hlen("{mercure}:ids") == 2000
