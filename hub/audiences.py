@@ -9,6 +9,10 @@ from hub.matchers import Matcher, Matching
 from hub.wire import TakenOver, Wire, chunk
 from transports import Address, Update
 
+FEW = 8
+"""Matchers that are tried one by one, for the memory that a set would take for each subscriber."""
+_NONE = frozenset[str]()  # an empty set is 216 bytes too
+
 
 class Member(Protocol):
     """A live subscriber in its audience's lists."""
@@ -21,8 +25,8 @@ class Member(Protocol):
         """Not all of a push went out: leave, and go on from the dispatcher's cursor."""
 
 
-Key = tuple[frozenset[Matcher], frozenset[Matcher]]
-"""What makes an audience: matchers and grants."""
+Key = tuple[tuple[Matcher, ...], tuple[Matcher, ...]]
+"""What makes an audience: matchers and grants, each once and in order."""
 
 
 class Audience:
@@ -32,11 +36,14 @@ class Audience:
     A connection whose descriptor can't be written to directly stands in ``others``.
     """
 
+    __slots__ = ("_descriptors", "_direct", "_exact", "_matching", "_others", "_patterns", "key", "last_push", "size")
+
     def __init__(self, matching: Matching, key: Key) -> None:
         self.key = key
         self._matching = matching
-        self._exact = frozenset(m.pattern for m in key[0] if _indexed(m) is not m)
-        self._patterns = tuple(m for m in key[0] if _indexed(m) is m)
+        many = len(key[0]) > FEW
+        self._exact = frozenset(m.pattern for m in key[0] if _indexed(m) is not m) if many else _NONE
+        self._patterns = tuple(m for m in key[0] if _indexed(m) is m) if many else key[0]
         self._descriptors: list[int] = []
         self._direct: list[Member] = []
         self._others: list[Member] = []
@@ -112,22 +119,32 @@ class Audiences:
     def __init__(self, matching: Matching) -> None:
         self._matching = matching
         self._all: dict[Key, Audience] = {}
-        self._index: dict[str | Matcher, dict[Audience, None]] = {}
+        # A user has often a topic of his own: a dictionary for each such topic would be a quarter KiB.
+        self._index: dict[str | Matcher, Audience | dict[Audience, None]] = {}
         self._patterns: dict[str, dict[Matcher, None]] = {}
         self._lengths: Counter[int] = Counter()
 
     def enter(self, matchers: Iterable[Matcher], grants: Iterable[Matcher]) -> Audience:
         """The audience for these; to be left with `exit` once for each `enter`."""
-        key = (frozenset(matchers), frozenset(grants))
+        key = (_each_once(matchers), _each_once(grants))
         audience = self._all.get(key)
         if audience is None:
             audience = self._all[key] = Audience(self._matching, key)
             for place in set(map(_indexed, key[0])):
-                if isinstance(place, Matcher) and place not in self._index:
-                    self._add_pattern(place)
-                self._index.setdefault(place, {})[audience] = None
+                self._add(place, audience)
         audience.size += 1
         return audience
+
+    def _add(self, place: str | Matcher, audience: Audience) -> None:
+        present = self._index.get(place)
+        if isinstance(present, dict):
+            present[audience] = None
+        elif present is not None:
+            self._index[place] = {present: None, audience: None}
+        else:
+            self._index[place] = audience
+            if isinstance(place, Matcher):
+                self._add_pattern(place)
 
     def exit(self, audience: Audience) -> None:
         """One stream of the audience is over; the last one takes the audience with it."""
@@ -135,11 +152,21 @@ class Audiences:
         if not audience.size:
             del self._all[audience.key]
             for place in set(map(_indexed, audience.key[0])):
-                del self._index[place][audience]
-                if not self._index[place]:
-                    del self._index[place]
-                    if isinstance(place, Matcher):
-                        self._remove_pattern(place)
+                self._remove(place, audience)
+
+    def _remove(self, place: str | Matcher, audience: Audience) -> None:
+        present = self._index[place]
+        if isinstance(present, dict):
+            del present[audience]
+            if present:
+                return
+        del self._index[place]
+        if isinstance(place, Matcher):
+            self._remove_pattern(place)
+
+    def _at(self, place: str | Matcher) -> Iterable[Audience]:
+        present = self._index.get(place, ())
+        return (present,) if isinstance(present, Audience) else present
 
     def _add_pattern(self, matcher: Matcher) -> None:
         self._patterns.setdefault(matcher.beginning, {})[matcher] = None
@@ -157,17 +184,23 @@ class Audiences:
         """The audiences that get the update, each once."""
         found: dict[Audience, None] = {}
         for topic in update.topics:
-            found.update(self._index.get(topic, {}))
+            found.update(dict.fromkeys(self._at(topic)))
             for length in self._lengths:
                 for matcher in self._patterns.get(topic[:length], ()):
                     if self._matching.matches(matcher, topic):
-                        found.update(self._index[matcher])
+                        found.update(dict.fromkeys(self._at(matcher)))
         return (audience for audience in found if not update.private or audience.may_read(update))
 
 
 def _sent(wire: Wire, framed: bytes, count: int) -> bool:
     assert isinstance(wire, TakenOver)  # noqa: S101 - only those have a descriptor
     return wire.sent(framed, count)
+
+
+def _each_once(matchers: Iterable[Matcher]) -> tuple[Matcher, ...]:
+    """The same for the same matchers; those of most requests are one, and not copied."""
+    matchers = tuple(matchers)
+    return matchers if len(matchers) < 2 else tuple(sorted(set(matchers)))
 
 
 def _indexed(matcher: Matcher) -> str | Matcher:
