@@ -1,5 +1,6 @@
 """``python -m bench``: measure, tell, and write what was measured into the documentation."""
 
+import signal
 import sys
 
 import click
@@ -20,9 +21,10 @@ def main(quick: bool, sections: tuple[str, ...], url: str | None, token: str | N
 
     A whole run writes its tables and pictures below docs/performance.
     """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     if url is not None:
         try:
-            click.echo(against(url, token or "", subscribers))
+            click.echo(against(url, token or "", subscribers), nl=False)
         except (ValueError, RuntimeError) as error:
             raise click.ClickException(str(error)) from error
     elif quick:

@@ -9,8 +9,8 @@ from bench.report import Row, number, table
 from bench.servers import Mercure
 
 RATES = (10, 40, 200)
-SECONDS = 3
-PUBLISHES = 2000
+SECONDS = 2
+PUBLISHES = 1000
 UPDATES = 100
 
 
@@ -51,7 +51,7 @@ def _published(address: tuple[str, int], hub: Mercure) -> Iterator[Row]:
             name = f"publish{publishers}"
             load.pool(name, publishers, hub.publish())
             rate, late = publishing.timed(load, PUBLISHES, name)
-            yield _row(f"publishes, {publishers} publishers", rate, late.p50, late.p99, late.max)
+            yield _row(f"updates published, {publishers} at once", rate, late.p50, late.p99, late.max)
 
 
 def _row(text: str, rate: float, *latency: float) -> Row:

@@ -11,6 +11,8 @@ from bench.servers import Kind, Server
 
 PIECE = 0.8
 """Seconds that one repetition as fast as it goes should take."""
+PATIENCE = 60.0
+"""Seconds that a server may take for what it has fallen behind; what comes later would count for the next sample."""
 FAST = 0.0
 """The rate that means: each update as soon as the one before is answered."""
 
@@ -42,7 +44,7 @@ class Contender:
         self.load.report()
         cpu, busy, events = self.server.cpu(), self.load.cpu(), count * self.subscribers
         self.load.start("publish", rate, count)
-        seconds = 20 + (count / rate if rate else 0)
+        seconds = PATIENCE + (count / rate if rate else 0)
         complete = self.load.events(events, seconds) and self.load.answered("publish", seconds)
         cpu, busy = self.server.cpu() - cpu, self.load.cpu() - busy
         report = self.load.report()

@@ -11,6 +11,7 @@ from bench.run import Results
 Row = Sequence[str]
 Place = tuple[str, ...]
 
+BARS_BEGIN, BARS_END = "<!-- bars: written by make bench -->", "<!-- /bars -->"
 DIRECTORY = Path(__file__).parents[1] / "docs" / "performance"
 
 TITLES = {
@@ -125,7 +126,7 @@ def summary(results: Results) -> str:
 
 
 def write(results: Results) -> None:
-    """``results.md`` and ``results.json`` for the documentation."""
+    """``results.md`` and ``results.json`` for the documentation, and the bars into its page."""
     machine = description()
     where = ", ".join(f"{name} {value}" for name, value in machine.items())
     note = "Written by `make bench`; [what it means](../performance.md).\n"
@@ -134,3 +135,12 @@ def write(results: Results) -> None:
     (DIRECTORY / "results.md").write_text(text)
     content = {"machine": machine, "figures": results.figures, "failed": results.failed}
     (DIRECTORY / "results.json").write_text(json.dumps(content, indent=1) + "\n")
+    page = DIRECTORY.with_suffix(".md")
+    page.write_text(spliced(page.read_text(), f"{bars(results.figures)}\n{where}\n"))
+
+
+def spliced(page: str, text: str) -> str:
+    """The page with other bars between its markers."""
+    begin, _, rest = page.partition(BARS_BEGIN)
+    _, _, after = rest.partition(BARS_END)
+    return f"{begin}{BARS_BEGIN}\n{text}{BARS_END}{after}"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from bench import connecting, fanout, history, publishing
+from bench.load import SOURCES
 from bench.machine import HUB_CORE, pinned
 from bench.servers import LMDB, MEMORY, PROGRAM, Kind, nchan, redis, spread, sse_starlette, write_loop
 
@@ -42,9 +43,9 @@ def fan_out(servers: Servers, quick: bool) -> Iterator[Figure]:
         yield from _fanned_out(kinds, 1000, [(fanout.FAST, 0), (40, 1)] * 3)
         return
     yield from _fanned_out(servers.all, 10, [(fanout.FAST, 0), (10, 1), (40, 1), (200, 1)])
-    yield from _fanned_out(servers.all, 1000, [*[(fanout.FAST, 0), (40, 1.5)] * 3, (10, 2), (200, 1)])
+    yield from _fanned_out(servers.all, 1000, [*[(fanout.FAST, 0), (40, 1.5)] * 3, (10, 2), (200, 0.5)])
     yield from _fanned_out(servers.all, 10000, [(fanout.FAST, 0), (4, 2)] * 2)
-    yield from _fanned_out([servers.loop, *servers.hubs], 10000, [(10, 2), (40, 1), (200, 1)])
+    yield from _fanned_out([servers.loop, *servers.hubs], 10000, [(10, 1.5), (40, 0.5), (200, 0.2)])
 
 
 def _fanned_out(kinds: Sequence[Kind], subscribers: int, plan: Sequence[tuple[float, float]]) -> Iterator[Figure]:
@@ -154,12 +155,13 @@ def measure(sections: Iterable[str], *, quick: bool) -> Results:
         servers = Servers([MEMORY, LMDB, *([stored] if stored else [])], write_loop(), sse_starlette(), nchan())
         results.missing = [*([] if stored else ["redis"]), *([] if servers.nchan else ["Nchan"])]
         for name in sections:
+            print(f"{name} … ", end="", file=sys.stderr, flush=True)
             began = time.monotonic()
             try:
                 for figure, value in SECTIONS[name](servers, quick):
                     results.figures[figure] = value
             except Exception as error:
                 traceback.print_exc()
-                results.failed[name] = f"{type(error).__name__}: {error}"
-            print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+                results.failed[name] = f"{type(error).__name__}: {error}".replace(str(SOURCES.parent), "…")
+            print(f"{time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     return results

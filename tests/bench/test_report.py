@@ -46,3 +46,9 @@ def test_the_tables_show_every_figure_and_every_failure() -> None:
     assert "**Failed**: herd: RuntimeError: too slow" in text
     assert "Nchan" in text
     assert all(bar.text in text for bar in BARS)
+
+
+def test_new_bars_replace_the_old_ones() -> None:
+    """Between the markers of the page, and nowhere else."""
+    page = f"before\n{report.BARS_BEGIN}\nold\n{report.BARS_END}\nafter\n"
+    assert report.spliced(page, "new\n") == page.replace("old", "new")

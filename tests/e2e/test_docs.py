@@ -121,6 +121,8 @@ def free(*ports: int) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_console_block_is_true(page: Path, shell: Shell) -> None:
     """Each command of the page, in order, prints what the page shows."""
+    if page.name == "performance.md" and shutil.which("cc") is None:
+        pytest.skip("the benchmark's load generator is a C program")
     for block in blocks(page, "console"):
         for command, output in steps(block):
             printed = shell.run(command)
