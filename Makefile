@@ -1,12 +1,13 @@
 # make serve: a hub to try, on 127.0.0.1:3000. ARGS="--listen :3001" reaches the hub.
 # make test:  the linters, the type checker and every test. ARGS="-k name" reaches pytest.
 # make image: the container image mercure-hub. ARGS="--build-arg PYTHON_IMAGE=…" reaches docker build.
+# make test-swarm: rolling updates in a real Swarm, as root; ARGS="standby redis" measures those alone.
 # make bench: measures the hub against a bare write() loop, Nchan and sse-starlette, and writes docs/performance/.
 # make bench-quick: a minute of it, as continuous integration does; fails where a ratio misses its bar by far.
 # make pins:  resolve the requirement files anew, with hashes, for Python 3.11.
 
 .DEFAULT_GOAL := serve
-.PHONY: serve test image bench bench-quick pins clean
+.PHONY: serve test test-swarm image bench bench-quick pins clean
 
 ARGS ?=
 BIN := .venv/bin
@@ -22,6 +23,9 @@ test: .venv/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest $(ARGS)
+
+test-swarm: .venv/.installed-dev
+	$(BIN)/python -m tests.swarm $(ARGS)
 
 image:
 	docker build $(ARGS) --tag mercure-hub .

@@ -1,0 +1,48 @@
+"""``python -m tests.swarm [NAME …]``: all rows, or those named; the table is written when all were measured."""
+
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from tests.swarm.engine import Engine, say
+from tests.swarm.figures import broken_bars, figures
+from tests.swarm.images import build
+from tests.swarm.measure import KEY, Measurement, Run
+from tests.swarm.report import write
+from tests.swarm.strategies import FAILING, GOOD, Strategy
+
+
+def main(names: Sequence[str]) -> int:
+    failing, good = ([each for each in rows if not names or each.name in names] for rows in (FAILING, GOOD))
+    with Engine() as engine:
+        say("build the images")
+        base, added = build(engine)
+        say(f"the hub adds {added / 1e6:.1f} MB to its base")
+        engine.isolate()
+        prepare(engine)
+        runs = [*together(engine, failing, base), *(Measurement(engine, each, base).run() for each in good)]
+    broken = [f"{run.strategy.name}: {each}" for run in runs for each in broken_bars(run.strategy, figures(run))]
+    if not names:
+        write(runs)
+    for run in runs:
+        say(f"{run.strategy.name}: {figures(run)}")
+    for each in broken:
+        say(f"FAILED {each}")
+    return 1 if broken else 0
+
+
+def prepare(engine: Engine) -> None:
+    """What stack.yml asks for."""
+    node = engine.docker("node", "ls", "--quiet").strip()
+    engine.docker("node", "update", "--label-add", "mercure=true", node)
+    for name in ("mercure_publisher_jwt_key", "mercure_subscriber_jwt_key"):
+        engine.docker("secret", "create", name, "-", stdin=KEY)
+
+
+def together(engine: Engine, strategies: Sequence[Strategy], base: str) -> list[Run]:
+    with ThreadPoolExecutor() as threads:
+        return list(threads.map(lambda strategy: Measurement(engine, strategy, base).run(), strategies))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,105 @@
+"""What the ledger and the streams say."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from tests.swarm.load import PUBLISHERS
+from tests.swarm.measure import Run
+from tests.swarm.strategies import Strategy
+
+
+@dataclass(frozen=True)
+class Figures:
+    """``gap``: the longest time without a 2xx, seconds; ``one``: the same for a single publisher, the unluckiest.
+
+    ``lost``: acknowledged updates that are not in the history, or that a subscriber did not get. ``twice``: updates
+    that one connection brought twice; ``stored_twice``: under two ids. ``cut_off``: subscribers that got an answer on
+    which a browser gives up, or had not caught up at the end. ``unclean``: streams that ended without the final chunk.
+    """
+
+    state: str
+    gap: float
+    one: float
+    acknowledged: int
+    lost: int
+    twice: int
+    stored_twice: int
+    cut_off: int
+    streams: int
+    unclean: int
+    finished: float
+    retried: int
+
+
+def figures(run: Run) -> Figures:
+    load = run.load
+    ledger: list[dict[str, Any]] = sorted(load["ledger"], key=lambda entry: entry["answered"])
+    acknowledged = {entry["data"] for entry in ledger}
+    subscribers, stopped = load["subscribers"], load["stopped"]
+    ended = [each for one in subscribers + load["idle"] for each in one["connections"] if _while(run, each["closed"])]
+    return Figures(
+        state=", ".join(dict.fromkeys(state for *_, state in run.acts)),
+        gap=longest([*(entry["answered"] for entry in ledger), stopped]),
+        one=max(longest([*each, stopped]) for each in _by_publisher(ledger)),
+        acknowledged=len(acknowledged),
+        lost=len(acknowledged - set(load["history"]) | missed(acknowledged, subscribers)),
+        twice=sum(repeated(each["events"]) for one in subscribers for each in one["connections"]),
+        stored_twice=repeated(load["history"]),
+        cut_off=sum(bool(one["gave_up"]) for one in subscribers + load["idle"]) or load["behind"],
+        streams=len(ended),
+        unclean=sum(not each.get("clean") for each in ended),
+        finished=max(until - begun for begun, until, *_ in run.acts),
+        retried=sum(entry["attempts"] > 1 for entry in ledger),
+    )
+
+
+def _by_publisher(ledger: Sequence[dict[str, Any]]) -> list[list[float]]:
+    found: dict[str, list[float]] = {str(number): [] for number in range(PUBLISHERS)}
+    for entry in ledger:
+        found[entry["data"].partition("-")[0]].append(entry["answered"])
+    return list(found.values())
+
+
+def longest(times: Iterable[float]) -> float:
+    """Between two that follow each other; none but the end: for ever."""
+    return max((later - earlier for earlier, later in pairwise(sorted(times))), default=float("inf"))
+
+
+def repeated(events: Sequence[str]) -> int:
+    return sum(count - 1 for count in Counter(events).values())
+
+
+def missed(acknowledged: set[str], subscribers: Sequence[dict[str, Any]]) -> set[str]:
+    """All subscribers were there before the first update, so each should have every one."""
+    return {
+        data
+        for one in subscribers
+        for data in acknowledged.difference(*(each["events"] for each in one["connections"]))
+    }
+
+
+def _while(run: Run, closed: float) -> bool:
+    """Did the stream end by what was done, not by the load's own end?"""
+    return bool(run.load["stopped"] > closed)
+
+
+def broken_bars(strategy: Strategy, found: Figures) -> list[str]:
+    """What must not be, in words."""
+    if not strategy.good:
+        return []
+    checks = [
+        (found.state == strategy.state, f"the update ended as {found.state}, not {strategy.state}"),
+        (
+            strategy.gap is None or found.gap <= strategy.gap,
+            f"{found.gap:.2f} s without a 2xx, the bar is {strategy.gap} s",
+        ),
+        (found.lost == 0, f"{found.lost} acknowledged updates lost"),
+        (found.twice == 0, f"{found.twice} updates twice on one connection"),
+        (found.stored_twice == 0, f"{found.stored_twice} updates stored twice"),
+        (found.cut_off == 0, f"{found.cut_off} subscribers cut off"),
+        (strategy.act in ("kill", "restart valkey") or found.unclean == 0, f"{found.unclean} streams cut"),
+    ]
+    return [sentence for holds, sentence in checks if not holds]

@@ -1,0 +1,122 @@
+"""The measuring itself: what is lost, late or twice is seen, and breaks the bar."""
+
+from dataclasses import replace
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.swarm.figures import Figures, broken_bars, figures
+from tests.swarm.measure import Run
+from tests.swarm.picture import picture
+from tests.swarm.report import table
+from tests.swarm.strategies import GOOD, Strategy
+from tests.swarm.witness import Container
+
+ROW = Strategy("row", "a row", gap=0.5)
+
+
+def connection(*events: str, **more: Any) -> dict[str, Any]:
+    return {"address": "10.0.0.2", "opened": 0.0, "closed": 99.0, "clean": True, "events": list(events), **more}
+
+
+def entry(data: str, answered: float) -> dict[str, Any]:
+    return {"data": data, "id": data, "sent": answered, "answered": answered, "attempts": 1, "address": "10.0.0.2"}
+
+
+def run() -> Run:
+    """Six publishers, one subscriber that came back once, nothing wrong."""
+    ledger = [entry(f"{number}-{count}", 10 + count * 0.1 + number / 100) for count in range(3) for number in range(6)]
+    data = [each["data"] for each in ledger]
+    load = {
+        "stopped": 10.3,
+        "ledger": ledger,
+        "subscribers": [{"gave_up": "", "connections": [connection(*data[:9], closed=10.1), connection(*data[9:])]}],
+        "idle": [],
+        "history": data,
+        "behind": 0,
+    }
+    container = Container("1", "row_hub.1.x", "hub:a", "10.0.0.2", [(9.0, "start"), (9.5, "health_status: healthy")])
+    container.held.append((9.1, 10.3))
+    return Run(ROW, [(10.0, 10.3, "update", "completed")], [container], load, "")
+
+
+def test_nothing_wrong() -> None:
+    """A run in which all went well keeps every bar."""
+    found = figures(run())
+    assert found == Figures(
+        "completed", pytest.approx(0.05), pytest.approx(0.1), 18, 0, 0, 0, 0, 1, 0, pytest.approx(0.3), 0
+    )
+    assert broken_bars(ROW, found) == []
+
+
+def spoil(what: str) -> Run:
+    """The same run with one thing wrong."""
+    spoiled = run()
+    subscriber = spoiled.load["subscribers"][0]
+    if what == "missed":
+        subscriber["connections"][1]["events"].remove("3-2")
+    elif what == "forgotten":
+        spoiled.load["history"].remove("3-2")
+    elif what == "twice":
+        subscriber["connections"][0]["events"].append("0-0")
+    elif what == "stored twice":
+        spoiled.load["history"].append("0-0")
+    elif what == "gave up":
+        subscriber["gave_up"] = "503 application/problem+json"
+    elif what == "behind":
+        spoiled.load["behind"] = 1
+    elif what == "cut":
+        subscriber["connections"][0]["clean"] = False
+    elif what == "no publish at the end":
+        spoiled.load["stopped"] = 11.0
+    elif what == "rolled back":
+        spoiled.acts[0] = (10.0, 10.3, "update", "rollback_completed")
+    return spoiled
+
+
+@pytest.mark.parametrize(
+    ("what", "sentence"),
+    [
+        ("missed", "1 acknowledged updates lost"),
+        ("forgotten", "1 acknowledged updates lost"),
+        ("twice", "1 updates twice on one connection"),
+        ("stored twice", "1 updates stored twice"),
+        ("gave up", "1 subscribers cut off"),
+        ("behind", "1 subscribers cut off"),
+        ("cut", "1 streams cut"),
+        ("no publish at the end", "0.75 s without a 2xx, the bar is 0.5 s"),
+        ("rolled back", "the update ended as rollback_completed, not completed"),
+    ],
+)
+def test_what_is_wrong_is_seen(what: str, sentence: str) -> None:
+    """Each thing that must not be breaks its bar, and only that."""
+    assert broken_bars(ROW, figures(spoil(what))) == [sentence]
+
+
+def test_a_strategy_that_is_shown_to_fail() -> None:
+    """It may do what it likes."""
+    assert broken_bars(replace(ROW, good=False), figures(spoil("missed"))) == []
+
+
+def test_the_table_has_the_error() -> None:
+    """An update that rolled back is shown with what the hub said."""
+    failed = spoil("rolled back")
+    failed.log = 'row_hub.1.y@vm    | mercure-hub: "lmdb:///data/hub": invalid transport: timeout: host …\n'
+    line = table([failed]).splitlines()[3]
+    assert '| `rollback_completed`: `mercure-hub: "lmdb:///data/hub": invalid transport: timeout: host …` |' in line
+
+
+def test_the_picture_is_drawn() -> None:
+    """It is well-formed, has a lane for each container, and shows the outage."""
+    shown = run()
+    shown.load["ledger"].append(entry("0-3", 12.0))
+    root = ElementTree.fromstring(picture(shown))
+    texts = [each.text for each in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert "row_hub.1" in texts
+    assert "1.8 s" in texts
+
+
+def test_every_good_strategy_has_its_bar() -> None:
+    """Only where a hub or its server was killed may publishing stand still for longer."""
+    assert {each.name for each in GOOD if each.gap is None} == {"killed", "redis-restarted"}
