@@ -84,7 +84,9 @@ def _fan_out() -> Iterator[Bar]:
 
 
 def _connections() -> Iterator[Bar]:
-    yield Bar("resident per idle connection, 10,000 with a token each", "KiB", 4, 2.5, "idle/memory/resident")
+    for topics in ("one topic", "own topics"):
+        text = f"resident per idle connection, 10,000 with a token each, {topics}"
+        yield Bar(text, "KiB", 4, 2.5, f"idle/memory, {topics}/resident")
     connect, cached = "CPU per connect", "connect/memory/cached"
     yield Bar(f"{connect}, no token", "µs", 150, 100, "connect/memory/none")
     yield Bar(f"{connect}, cached HS256 token", "µs", 180, 100, cached)

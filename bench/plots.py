@@ -88,7 +88,7 @@ def _memory(axes: Sequence[Axes], figures: Figures) -> None:
     series = _series(found, [()], "resident")
     drawn = axes[0].barh(list(series), [values[0] or 0 for values in series.values()])
     for bar, name in zip(drawn, series, strict=True):
-        bar.set_color(COLOURS.get(name, "#999999"))
+        bar.set_color(COLOURS.get(name.partition(",")[0], "#999999"))
     axes[0].bar_label(drawn, fmt="{:,.3g}", padding=2)
     axes[0].invert_yaxis()
     axes[0].set_xlabel("KiB resident for an idle connection, of 10,000: less is better")

@@ -13,7 +13,7 @@ from statistics import median
 from bench import connecting, fanout, history, publishing
 from bench.load import SOURCES
 from bench.machine import HUB_CORE, pinned
-from bench.servers import LMDB, MEMORY, PROGRAM, Kind, nchan, redis, spread, sse_starlette, write_loop
+from bench.servers import LMDB, MEMORY, PROGRAM, Kind, nchan, private_topics, redis, spread, sse_starlette, write_loop
 
 Figure = tuple[str, float]
 
@@ -64,12 +64,18 @@ def connect(servers: Servers, quick: bool) -> Iterator[Figure]:
         yield f"connect/{name}", cost
 
 
+TOPICS = {"one topic": connecting.own, "own topics": private_topics}
+
+
 def idle(servers: Servers, quick: bool) -> Iterator[Figure]:
     count = 2000 if quick else 10000
-    for kind in servers.hubs[:1] if quick else [*servers.hubs[:2], *servers.others]:
-        heads = connecting.own(count) if kind in servers.hubs else [kind.client().subscribe] * count
+    hubs = servers.hubs[: 1 if quick else 2]
+    plan = [(f"{hub.name}, {topics}", hub, heads(count)) for hub in hubs for topics, heads in TOPICS.items()]
+    if not quick:
+        plan += [(each.name, each, [each.client().subscribe] * count) for each in servers.others]
+    for name, kind, heads in plan:
         for what, value in connecting.idle(kind, heads)._asdict().items():
-            yield f"idle/{kind.name}/{what}", value / 1024
+            yield f"idle/{name}/{what}", value / 1024
 
 
 def publish(servers: Servers, quick: bool) -> Iterator[Figure]:

@@ -58,11 +58,11 @@ class Mercure:
     path: str = PATH
     host: str = "localhost"
 
-    def subscribe(self, *fields: str, token: str | None = None) -> bytes:
+    def subscribe(self, *fields: str, token: str | None = None, topic: str = TOPIC) -> bytes:
         """``token``: another one; an empty one is left away."""
         token = self.token if token is None else token
         credentials = [bearer(token)] if token else []
-        return head("GET", f"{self.path}?topic={TOPIC}", *credentials, *fields, host=self.host)
+        return head("GET", f"{self.path}?topic={topic}", *credentials, *fields, host=self.host)
 
     def publish(self) -> bytes:
         """A private update, so that the grants are looked at as well."""
@@ -82,6 +82,12 @@ def mercure() -> Mercure:
 def tokens(count: int) -> list[str]:
     """So many different ones, with the same grants."""
     return [mint_0x([], [TOPIC], LIFETIME + number, SIGNING) for number in range(count)]
+
+
+def private_topics(count: int) -> Requests:
+    """So many subscribers, each with a topic of its own that its token alone may read."""
+    hub, topics = mercure(), [f"https://example.com/users/{number}" for number in range(count)]
+    return [hub.subscribe(token=mint_0x([], [topic], LIFETIME, SIGNING), topic=topic) for topic in topics]
 
 
 @dataclass
