@@ -4,10 +4,11 @@
 # make test-swarm: rolling updates in a real Swarm, as root; ARGS="standby redis" measures those alone.
 # make bench: measures the hub against a bare write() loop, Nchan and sse-starlette, and writes docs/performance/.
 # make bench-quick: a minute of it, as continuous integration does; fails where a ratio misses its bar by far.
+# make replicas: two hubs on one Valkey, and an update that goes from one to the other. REDIS=redis://… takes that one.
 # make pins:  resolve the requirement files anew, with hashes, for Python 3.11.
 
 .DEFAULT_GOAL := serve
-.PHONY: serve test test-swarm image bench bench-quick pins clean
+.PHONY: serve test test-swarm image bench bench-quick replicas pins clean
 
 ARGS ?=
 BIN := .venv/bin
@@ -35,6 +36,9 @@ bench: .venv/.installed-bench
 
 bench-quick: .venv/.installed-dev
 	@$(BIN)/python -m bench --quick
+
+replicas: .venv/.installed-dev
+	@$(BIN)/python -m tests.replicas $(REDIS)
 
 .venv/.installed: requirements.txt requirements-build.txt pyproject.toml | $(BIN)/python
 	$(INSTALL) --require-hashes -r requirements.txt -r requirements-build.txt

@@ -225,3 +225,11 @@ def interrupt(server: subprocess.Popen[str]) -> None:
     os.killpg(server.pid, signal.SIGINT)
     server.stdout.read()
     server.wait(DEADLINE)
+
+
+def test_replicas() -> None:
+    """`make replicas`: what is published on one hub arrives at the other; nothing is left running."""
+    command = [sys.executable, "-m", "tests.replicas"]
+    said = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=DEADLINE).stdout
+    published, arrived = re.findall(r"^(?:published on hub 1|arrived at hub 2): +(urn:uuid:\S+)$", said, re.MULTILINE)
+    assert published == arrived
