@@ -7,7 +7,13 @@ import click
 
 from bench import bars, report
 from bench.against import against
+from bench.load import NoCompiler, compiled
+from bench.machine import raise_file_limit
 from bench.run import QUICK, SECTIONS, Results, measure
+
+SPARE_FILES = 500
+FILES = 10_000 + SPARE_FILES
+"""Connections that the largest sections hold, and what a server has open besides."""
 
 
 @click.command()
@@ -21,13 +27,15 @@ def main(quick: bool, sections: tuple[str, ...], url: str | None, token: str | N
 
     A whole run writes its tables and pictures below docs/performance.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
-    if url is not None:
-        try:
+    try:
+        raise_file_limit(subscribers + SPARE_FILES if url else FILES)
+        compiled("load")
+        if url is not None:
             click.echo(against(url, token or "", subscribers), nl=False)
-        except (ValueError, RuntimeError) as error:
-            raise click.ClickException(str(error)) from error
-    elif quick:
+            return
+    except (ValueError, RuntimeError, OSError, NoCompiler) as error:
+        raise click.ClickException(str(error)) from error
+    if quick:
         sys.exit(_judge(measure(sections or QUICK, quick=True)))
     else:
         results = measure(sections or SECTIONS, quick=False)
@@ -45,7 +53,7 @@ def _write(results: Results) -> None:
 
 
 def _judge(results: Results) -> int:
-    """What missed its bar is measured once more: noise does not strike twice in the same place, a slow hub does."""
+    """What missed its bar is measured once more: noise seldom strikes twice, a slow hub does."""
     if again := {bar.section for bar in bars.missed(results.figures)}:
         results.figures |= measure(sorted(again), quick=True).figures
     click.echo(report.summary(results))
@@ -56,4 +64,5 @@ def _judge(results: Results) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     main()

@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import resource
 import subprocess
 import time
 from collections.abc import Iterator
@@ -50,6 +51,14 @@ def socket_memory(sockstat: str | None = None) -> int:
     """Bytes that TCP buffers take in the whole machine, both ends of a loopback connection (proc(5), sockstat)."""
     text = sockstat if sockstat is not None else Path("/proc/net/sockstat").read_text()
     return int(re.findall(r"^TCP:.* mem (\d+)", text, re.MULTILINE)[0]) * PAGE
+
+
+def raise_file_limit(needed: int) -> None:
+    """Of this process and what it starts. OSError: the system does not allow so many."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < needed:
+        raise OSError(f"{needed:,} open files are needed and {hard:,} allowed: raise the limit with ulimit -Hn")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def cpu_model() -> str:
