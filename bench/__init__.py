@@ -3,8 +3,9 @@
 # Layout
 
 - ``__main__``: the command; `run`: the sections of a run, one after the other; `against`: any other hub
-- `fanout`, `connecting`, `publishing`, `replay`, `herd`, `audiences`, `workers`: a section each
+- `fanout`, `connecting`, `publishing`, `history`, `audiences`: what a section measures
 - `servers`: what is measured; `load`: the client in C that measures (``load.c``); `machine`: what the kernel tells
-- `bars`: what must hold; `report`, `plots`: tables and pictures under ``docs/performance/``
+- `bars`: what must hold; `report`, `plots`: tables and pictures for ``docs/performance.md``
 - ``write_loop.c``, ``baseline_sse_starlette.py``: the baselines
+- `redis_transport`: a command of its own, the Redis log beside redis-py
 """
