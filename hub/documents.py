@@ -30,15 +30,15 @@ class Subscription(NamedTuple):
         """The path of its resource, which is the topic of its events."""
         return path(self.matcher, self.subscriber)
 
-    def document(self) -> bytes:
-        """Of the active subscription, as compact JSON in UTF-8."""
+    def document(self, *, active: bool = True) -> bytes:
+        """Compact JSON in UTF-8."""
         kind, match = self.matcher
         if kind == "topic":
             fields = {"@context": CONTEXT, "id": self.id, "type": "Subscription", "topic": match}
         else:
             fields = {"id": self.id, "type": "subscription", "match_type": kind, "match": match}
         payload = {} if self.payload is None else {"payload": self.payload}
-        return to_json({**fields, "subscriber": self.subscriber, "active": True, **payload})
+        return to_json({**fields, "subscriber": self.subscriber, "active": active, **payload})
 
 
 def path(matcher: Matcher, *subscriber: str) -> str:

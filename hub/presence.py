@@ -117,13 +117,14 @@ class ActiveSubscriptions:
 
     async def _tell(self, node: str, part: Sequence[Change]) -> None:
         """Whoever lists the store and then follows the log sees each change at least once."""
-        begun = {each.subscription.id: each.subscription.document() for each in part if each.active}
-        ended = {each.subscription.id: each.subscription.document() for each in part if not each.active}
+        begun, ended = _documents(part, active=True), _documents(part, active=False)
         if begun and await self._enter(node, begun):
             await self._publish(begun, active=True)
         if ended:
-            await self._presence.leave(node, list(ended))
+            # Listed as ended until the log says so: if we die before it does, another tells it.
+            await self._enter(node, ended)
             await self._publish(ended, active=False)
+            await self._presence.leave(node, list(ended))
 
     async def _enter(self, node: str, documents: Mapping[str, bytes]) -> bool:
         if await self._presence.enter(node, documents):
@@ -209,6 +210,12 @@ class ActiveSubscriptions:
             pass  # a store that only one process can have: the next one announces what this one left
         except (TimeoutError, TransportError) as error:
             logger.warning("the ends of subscriptions are left for another hub to announce: %r", error)
+
+
+def _documents(changes: Iterable[Change], *, active: bool) -> dict[str, bytes]:
+    """Of those that begin, or of those that end."""
+    chosen = [each.subscription for each in changes if each.active == active]
+    return {each.id: each.document(active=active) for each in chosen}
 
 
 def _without_the_unheard(changes: Sequence[Change]) -> Iterator[Change]:

@@ -40,7 +40,7 @@ async def listed(address: Address) -> list[str]:
     async with Connection.to(address) as connection:
         answer = await connection.request("GET", ROOT, ALL)
     assert answer.status == 200, answer
-    return [document["id"] for document in json.loads(answer.body)["subscriptions"]]
+    return [document["id"] for document in json.loads(answer.body)["subscriptions"] if document["active"]]
 
 
 def states(watcher: Subscriber) -> dict[str, list[bool]]:
