@@ -96,9 +96,10 @@ class Subscriptions:
 
 def _segments(request: Request) -> Sequence[str]:
     """Of the path as it was sent: a slash within a segment is encoded there, and decoded in ASGI's ``path``."""
-    sent = (request.scope.get("raw_path") or quote(request.scope["path"]).encode()).decode("latin-1")
-    rest = sent.partition("?")[0].partition("/subscriptions")[2]
-    return rest[1:].split("/") if rest else []
+    scope = request.scope
+    sent = (scope.get("raw_path") or quote(scope["path"]).encode()).decode("latin-1")
+    above = f"{scope.get('root_path', '')}{ROOT}".count("/")
+    return sent.partition("?")[0].split("/")[above + 1 :]
 
 
 def _cacheable(request: Request, body: bytes, media_type: str, last_event_id: str) -> Response:

@@ -5,14 +5,16 @@ import json
 import time
 from collections.abc import AsyncIterator
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import httpx
 import jwt
 import pytest
+from starlette.requests import Request
 
 from hub.documents import ROOT
 from hub.settings import PATH
+from hub.subscriptions import _segments
 from tests.hub.serving import DEADLINE, KEY, TOPIC, WIRES, Served, bearer, problem, serving, token
 
 ISSUER = "https://issuer.example"
@@ -206,6 +208,16 @@ async def test_a_payload_that_is_no_text(served: Served) -> None:
     async with served.subscribe(odd):
         await until_listed(served, 1)
         assert (await listed(served)).json()["subscriptions"][0]["payload"] == "?"
+
+
+@pytest.mark.parametrize("root", ["", "/subscriptions", "/a/subscriptions"])
+@pytest.mark.parametrize("spelling", [ROOT, ROOT.replace("sub", "s%75b")])
+def test_the_resource_is_what_follows(root: str, spelling: str) -> None:
+    """Where the hub is mounted, and how the fixed part of the path is spelled, does not change what it names."""
+    for rest, segments in (("", []), ("/exact/a%2Fb", ["exact", "a%2Fb"]), ("/", [""])):
+        sent = f"{root}{spelling}{rest}"
+        scope = {"type": "http", "root_path": root, "path": unquote(sent), "raw_path": sent.encode()}
+        assert _segments(Request(scope)) == segments
 
 
 async def test_off_by_default() -> None:
