@@ -15,7 +15,7 @@ from uuid import uuid4
 from hub.documents import Subscription, event
 from hub.grants import Grants
 from hub.matchers import Matcher, Matching
-from transports import DEAD, Transport, TransportClosed, TransportError
+from transports import DEAD, Transport, TransportClosed, TransportError, TransportFull
 
 BEAT = 2.0
 """Seconds between two signs of life: one command for all subscriptions of a process."""
@@ -99,9 +99,7 @@ class ActiveSubscriptions:
         """Tell them; what is to be told again, after a while. It does not go back to those that nobody heard of."""
         node = self._node
         try:
-            await self._tell(node, part)
-            self._late = False
-            return []
+            return await self._tell(node, part)
         except TransportClosed:
             raise
         except TransportError as error:
@@ -115,16 +113,37 @@ class ActiveSubscriptions:
             logger.warning("the store does not answer, subscriptions are announced later: %s", error)
         self._late = True
 
-    async def _tell(self, node: str, part: Sequence[Change]) -> None:
-        """Whoever lists the store and then follows the log sees each change at least once."""
+    async def _tell(self, node: str, part: Sequence[Change]) -> list[Change]:
+        """Whoever lists the store and then follows the log sees each change at least once. What is to be told next."""
         begun, ended = _documents(part, active=True), _documents(part, active=False)
-        if begun and await self._enter(node, begun):
+        try:
+            entered = bool(begun) and await self._enter(node, begun)
+        except TransportFull as error:
+            self._say_late(error)
+            await asyncio.sleep(RETRY)
+            return self._ends_first(each for each in part if not each.active or node == self._node)
+        if entered:
             await self._publish(begun, active=True)
         if ended:
-            # Listed as ended until the log says so: if we die before it does, another tells it.
-            await self._enter(node, ended)
-            await self._publish(ended, active=False)
-            await self._presence.leave(node, list(ended))
+            await self._end(node, ended)
+        self._late = False
+        return []
+
+    def _ends_first(self, part: Iterable[Change]) -> list[Change]:
+        """There is no room for what begins, and what ends makes some. Nobody has heard of what did both meanwhile."""
+        left = sorted(_without_the_unheard([*part, *self._changes]), key=lambda change: change.active)
+        ends = min(PART, sum(not change.active for change in left))
+        self._changes = deque(left[ends:])
+        return left[:ends]
+
+    async def _end(self, node: str, documents: Mapping[str, bytes]) -> None:
+        """Listed as ended until the log says so: if we die before it does, another tells it."""
+        try:
+            await self._enter(node, documents)
+        except TransportFull:
+            await self._presence.leave(node, list(documents))
+        await self._publish(documents, active=False)
+        await self._presence.leave(node, list(documents))
 
     async def _enter(self, node: str, documents: Mapping[str, bytes]) -> bool:
         if await self._presence.enter(node, documents):

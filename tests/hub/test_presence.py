@@ -14,7 +14,7 @@ from hub.grants import ANONYMOUS, Grants, Payload
 from hub.matchers import Matcher, Matching
 from hub.presence import PART, ActiveSubscriptions, Watch
 from tests.hub.serving import until
-from transports import Transport, TransportUnavailable, Update, open_transport
+from transports import Transport, TransportFull, TransportUnavailable, Update, open_transport
 
 LEASE = 0.6
 BEAT = 0.1
@@ -278,6 +278,29 @@ async def test_a_crowd_in_an_outage(transport: Transport, monkeypatch: pytest.Mo
     assert len(await transport.presence.all()) == 60
     state = dict(await told(transport))
     assert {id for id, is_active in state.items() if is_active} == (await transport.presence.all()).keys()
+
+
+async def test_a_full_store(transport: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While there is no room for what begins, what ends is told and makes some; who came and went leaves no trace."""
+    monkeypatch.setattr("hub.presence.RETRY", 0.01)
+    enter, room = transport.presence.enter, 3
+
+    async def entering(node: str, subscriptions: Mapping[str, bytes]) -> bool:
+        if len(await transport.presence.all() | subscriptions) > room:
+            raise TransportFull("no room")
+        return await enter(node, subscriptions)
+
+    monkeypatch.setattr(transport.presence, "enter", entering)
+    async with process(transport) as active:
+        begin(active, range(2), A)
+        await until_told(transport, lambda seen: seen == {True: 2})
+        begin(active, range(2, 5), A)
+        await until(lambda: active._late)
+        active.end(4)
+        active.end(0)
+        await until_told(transport, lambda seen: seen == {True: 4, False: 1})
+        await until_listed(transport, 3)
+        assert max(Counter(await told(transport)).values()) == 1
 
 
 async def test_closing(transport: Transport) -> None:
