@@ -188,14 +188,19 @@ def through_hubs(server: Store) -> tuple[Publishing, Latency, Latency]:
 
 def much_history(server: Store) -> str:
     """What a million entries of many topics take, here and there."""
-    before, began = server.client.info("memory")["used_memory"], resident(os.getpid())
+    before, began = server.client.info("memory")["used_memory"], ours(server)
     uvloop.run(fill(server.url, HISTORY, TOPICS))
     entries, ids = server.client.xlen("{mercure}:updates"), server.client.hlen("{mercure}:ids")
     each = (server.client.info("memory")["used_memory"] - before) / entries
-    grown = (resident(os.getpid()) - began) / 1024
+    grown = (ours(server) - began) / 1024
     return (
         f"{entries:,} entries, {ids:,} ids of {TOPICS:,} topics: {each:.0f} bytes each; this process: {grown:+,.0f} KiB"
     )
+
+
+def ours(server: Store) -> int:
+    """Bytes of memory of this process, without those of its child."""
+    return resident(os.getpid()) - resident(server.process.pid)
 
 
 def table(title: str, found: dict[str, Cost]) -> None:
