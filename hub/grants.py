@@ -1,5 +1,6 @@
 """What a verified token's claims allow, in either generation of the protocol. Pure."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -53,7 +54,7 @@ def grants_1_0(claims: Mapping[str, Any], matching: Matching) -> Grants:
         _granted("publish", details),
         _granted("subscribe", details),
         unix_time(claims.get("exp")),
-        tuple(Payload(each.topics, each.payload) for each in details if "subscribe" in each.actions),
+        _payloads([Payload(each.topics, each.payload) for each in details if "subscribe" in each.actions]),
         "1.0",
     )
 
@@ -69,7 +70,7 @@ def grants_0x(claims: Mapping[str, Any], matching: Matching) -> Grants:
         publish,
         subscribe,
         unix_time(claims["exp"]) if "exp" in claims else None,
-        (Payload((Matcher("topic", "*"),), claim["payload"]),) if "payload" in claim else (),
+        _payloads([Payload((Matcher("topic", "*"),), claim.get("payload"))]),
         "0.x",
     )
 
@@ -115,6 +116,17 @@ def _matcher(topic: object) -> Matcher:
 
 def _granted(action: str, details: Sequence[_Detail]) -> tuple[Matcher, ...]:
     return tuple(dict.fromkeys(matcher for detail in details if action in detail.actions for matcher in detail.topics))
+
+
+def _payloads(payloads: list[Payload]) -> tuple[Payload, ...]:
+    """Without those at the end that attach nothing, which is what no payload attaches."""
+    while payloads and payloads[-1].content is None:
+        payloads.pop()
+    try:
+        json.dumps([each.content for each in payloads], allow_nan=False)  # NaN is no JSON for those who will read it
+    except ValueError:
+        raise InvalidToken from None
+    return tuple(payloads)
 
 
 def _selectors(selectors: object) -> tuple[Matcher, ...]:

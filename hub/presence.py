@@ -5,6 +5,7 @@ also when its process is killed: another one then notices, and announces the end
 """
 
 import asyncio
+import json
 import logging
 from collections import deque
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
@@ -210,7 +211,7 @@ class ActiveSubscriptions:
     async def _bury(self, node: str, count: int) -> None:
         if not await self._presence.expire(node, count):
             return
-        documents = list((await self._presence.of(node)).items())
+        documents = [each for each in (await self._presence.of(node)).items() if _is_document(each[1])]
         for at in range(0, len(documents), PART):
             await self._publish(dict(documents[at : at + PART]), active=False)
             await self._presence.beat(self._node)  # whoever buries many must not be taken for dead meanwhile
@@ -218,6 +219,8 @@ class ActiveSubscriptions:
 
     async def close(self) -> None:
         """Announce what is left to be announced, and leave the store. The transport is still open."""
+        if self._late:
+            return  # an outage is not waited out at the end: another hub, or the next, tells what is left
         try:
             async with asyncio.timeout(SETTLING):
                 for stream in list(self._held):
@@ -235,6 +238,14 @@ def _documents(changes: Iterable[Change], *, active: bool) -> dict[str, bytes]:
     """Of those that begin, or of those that end."""
     chosen = [each.subscription for each in changes if each.active == active]
     return {each.id: each.document(active=active) for each in chosen}
+
+
+def _is_document(document: bytes) -> bool:
+    """Others may write to a store as well, and nobody but us would end over what is no JSON object."""
+    try:
+        return isinstance(json.loads(document), dict)
+    except ValueError:
+        return False
 
 
 def _without_the_unheard(changes: Sequence[Change]) -> Iterator[Change]:

@@ -39,6 +39,8 @@ class Resource(NamedTuple):
             parts = [unquote(segment, errors="strict") for segment in segments]
         except UnicodeDecodeError:
             return None
+        if "" in parts:
+            return None
         if not parts:
             return cls(ROOT, None, is_collection=True)
         if protocol != "0.x" and parts[0] in ("exact", "urlpattern") and len(parts) in (2, 3):

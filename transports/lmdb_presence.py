@@ -7,8 +7,12 @@ from typing import Protocol, TypeVar
 
 import lmdb
 
-from transports.lmdb_tables import Tables, digest
+from transports.base import TransportFull
+from transports.lmdb_tables import Tables, digest, size_of
 from transports.presence import DEAD, Presence
+
+SHARE = 1 / 8
+"""Of the map: history has to make room for what is there, and subscribers come without being asked."""
 
 T = TypeVar("T")
 
@@ -16,10 +20,14 @@ T = TypeVar("T")
 class PresenceTables:
     """The tables of nodes and of their subscriptions, within one transaction."""
 
-    def __init__(self, txn: lmdb.Transaction[bytes], tables: Tables) -> None:
+    def __init__(self, txn: lmdb.Transaction[bytes], tables: Tables, map_size: int) -> None:
         self._txn, self._nodes, self._presence = txn, tables.nodes, tables.presence
+        self._room = map_size * SHARE
 
     def enter(self, node: str, subscriptions: Mapping[str, bytes]) -> bool:
+        """Raises `TransportFull`: what is there leaves the log no more room."""
+        if size_of(self._txn, self._presence) > self._room:
+            raise TransportFull("active subscriptions take an eighth of the store; raise map_size")
         count = self._txn.get(node.encode(), db=self._nodes)
         if count is None:
             self._set(node, 0)

@@ -280,7 +280,7 @@ class Store:
     def presence(self, *, write: bool) -> Iterator[PresenceTables]:
         """The tables of active subscriptions in one transaction; for as long as it is entered."""
         with self._faults(), self._transaction(write=write) as txn:
-            yield PresenceTables(txn, self._tables)
+            yield PresenceTables(txn, self._tables, self._options.map_size)
 
     @contextmanager
     def _transaction(self, *, write: bool) -> Iterator[lmdb.Transaction[bytes]]:

@@ -89,9 +89,14 @@ def trim(
 
 
 def used(txn: lmdb.Transaction[bytes], tables: Tables) -> int:
-    """Bytes of the pages that the tables take."""
-    stats = [txn.stat(table) for table in tables]
-    return sum(s["psize"] * (s["branch_pages"] + s["leaf_pages"] + s["overflow_pages"]) for s in stats)
+    """Bytes of the pages that all tables take."""
+    return sum(size_of(txn, table) for table in tables)
+
+
+def size_of(txn: lmdb.Transaction[bytes], table: lmdb._Database) -> int:
+    """Bytes of the pages that one table takes."""
+    stat = txn.stat(table)
+    return stat["psize"] * (stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"])
 
 
 def _remove(txn: lmdb.Transaction[bytes], tables: Tables, at: bytes, row: bytes) -> None:

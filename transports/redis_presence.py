@@ -1,5 +1,6 @@
 """Active subscriptions in Redis: a hash of the nodes' counts, and for each node a hash of its subscriptions."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any
@@ -37,6 +38,7 @@ return redis.call('HDEL', KEYS[1], ARGV[1])
 """
 
 SCRIPTS = {digest(script): script for script in (ENTER, BEAT, EXPIRE, FORGET)}
+_NUMBER = re.compile(rb"-?[0-9]{1,18}")
 _ENTERING, _BEATING, _EXPIRING, _FORGETTING = SCRIPTS
 
 
@@ -58,7 +60,7 @@ class RedisPresence(Presence):
 
     async def beat(self, node: str) -> Mapping[str, int]:
         flat = await self._run(_BEATING, node)
-        return {name.decode(): int(count) for name, count in _pairs(flat)}
+        return {name.decode(): int(count) for name, count in _pairs(flat) if _NUMBER.fullmatch(count)}
 
     async def expire(self, node: str, count: int) -> bool:
         return bool(await self._run(_EXPIRING, node, count))

@@ -338,3 +338,28 @@ def test_only_a_whole_lease_under_watch_counts() -> None:
         assert not watch.still({"a": 1}, now)
     assert watch.still({"a": 1}, 29) == [("a", 1)]
     assert not watch.still({"a": 2}, 30)
+
+
+async def test_what_a_stranger_has_left(transport: Transport) -> None:
+    """A dead node's rows that are no documents are passed over; the rest is announced."""
+    await transport.presence.enter("dead", {"/a": b"{", "/b": b"[]", "/c": b'{"id":"/c"}', "/d": b"\xff"})
+    async with process(transport):
+        assert await until_told(transport, lambda seen: seen[False] == 1) == [("/c", False)]
+        async with asyncio.timeout(10):
+            while "dead" in await transport.presence.beat(""):
+                await asyncio.sleep(BEAT)
+
+
+async def test_subscriptions_leave_the_log_its_room(tmp_path: Path) -> None:
+    """What is there takes an eighth of the map at most: then nobody else is listed, and updates are stored as ever."""
+    transport = open_transport(f"lmdb://{tmp_path}/hub?map_size=4MiB")
+    await transport.open()
+    parts = [{f"/{part}-{n}": b"x" * 400 for n in range(100)} for part in range(100)]
+    with pytest.raises(TransportFull):
+        await asyncio.gather(*(transport.presence.enter("a", part) for part in parts))
+    for n in range(1000):
+        await transport.append(Update(f"urn:{n}", ("a",), "x" * 1000))
+    assert len(await transport.read(0, 2000)) > 500
+    await transport.presence.leave("a", list(await transport.presence.all()))
+    assert await transport.presence.enter("a", {"/1": b"{}"})
+    await transport.close()

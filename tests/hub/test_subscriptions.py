@@ -171,6 +171,7 @@ async def test_caching(served: Served) -> None:
         (ALL, f"{ROOT}/a/urn:uuid:1", 404),
         (ALL, f"{ROOT}/regexp/a/urn:uuid:1", 404),
         (ALL, f"{ROOT}/%FF", 404),
+        (ALL, f"{ROOT}/", 404),
         (ALL, f"{ROOT}/a/b/c/d", 404),
     ],
 )

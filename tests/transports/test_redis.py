@@ -355,3 +355,10 @@ async def test_history_costs_the_client_no_memory(server: Valkey, opened: Opened
     finally:
         tracemalloc.stop()
     assert server.client.xlen(UPDATES) == server.client.hlen("{mercure}:ids") == 1000
+
+
+async def test_a_count_that_is_none(server: Valkey, transport: Transport) -> None:
+    """What a stranger writes among the nodes is passed over."""
+    await transport.presence.enter("a", {})
+    server.client.hset(next(key for key in server.client.keys("*:nodes")), "stranger", "soon")
+    assert (await transport.presence.beat("a")).keys() == {"a"}
