@@ -34,9 +34,24 @@ class Audience:
 
     Two parallel lists serve the taken-over connections: walking a list of numbers is what the fan-out costs.
     A connection whose descriptor can't be written to directly stands in ``others``.
+
+    A push may be spread over several turns of the event loop. Until it is over, the first ``_pushed`` of the direct
+    members have got it, and all others are owed it, those as well who join meanwhile.
     """
 
-    __slots__ = ("_descriptors", "_direct", "_exact", "_matching", "_others", "_patterns", "key", "last_push", "size")
+    __slots__ = (
+        "_descriptors",
+        "_direct",
+        "_exact",
+        "_matching",
+        "_others",
+        "_patterns",
+        "_payload",
+        "_pushed",
+        "key",
+        "last_push",
+        "size",
+    )
 
     def __init__(self, matching: Matching, key: Key) -> None:
         self.key = key
@@ -47,6 +62,8 @@ class Audience:
         self._descriptors: list[int] = []
         self._direct: list[Member] = []
         self._others: list[Member] = []
+        self._payload: bytes | None = None
+        self._pushed = 0
         self.last_push = 0.0
         """Event loop time of the newest push, in seconds."""
         self.size = 0
@@ -74,29 +91,63 @@ class Audience:
         slot = member.slot
         if slot < 0:
             return
-        direct = slot < len(self._direct) and self._direct[slot] is member
-        members = self._direct if direct else self._others
         member.slot = -1
-        last = members.pop()
-        if direct:
-            number = self._descriptors.pop()
-        if last is not member:
-            members[slot] = last
-            last.slot = slot
-            if direct:
-                self._descriptors[slot] = number
+        if not self._is_direct(member, slot):
+            _take_out(self._others, slot)
+            return
+        if self.pending and slot < self._pushed:
+            # The gap goes to the end of those who have got it, so that nobody gets it twice or never.
+            self._pushed -= 1
+            self._move(self._pushed, slot)
+            slot = self._pushed
+        self._move(len(self._direct) - 1, slot)
+        self._direct.pop()
+        self._descriptors.pop()
 
-    def push(self, payload: bytes, now: float) -> Sequence[Member]:
-        """Give all live members the same bytes. Those that could not take them all are returned: they must leave."""
+    def _is_direct(self, member: Member, slot: int) -> bool:
+        return slot < len(self._direct) and self._direct[slot] is member
+
+    def _move(self, slot: int, to: int) -> None:
+        if slot != to:
+            member = self._direct[to] = self._direct[slot]
+            self._descriptors[to] = self._descriptors[slot]
+            member.slot = to
+
+    @property
+    def pending(self) -> bool:
+        """Is a push under way?"""
+        return self._payload is not None
+
+    def owes(self, member: Member) -> bool:
+        """Is a push under way that this live member has not got yet?"""
+        return self.pending and not (self._is_direct(member, member.slot) and member.slot < self._pushed)
+
+    def begin(self, payload: bytes, now: float) -> None:
+        """From now on, and until `push` is over with it, all members are owed these bytes."""
         self.last_push = now
-        slow = self._push_direct(chunk(payload)) if self._direct else []
-        slow.extend(member for member in self._others if not member.wire.send(payload))
-        return slow
+        self._payload, self._pushed = payload, 0
 
-    def _push_direct(self, framed: bytes) -> list[Member]:
+    def push(self, most: int) -> tuple[int, Sequence[Member]]:
+        """Give the bytes to about so many of those who are owed them; the push is over when `pending` says so.
+
+        Says how many that were, and which of them could not take all: they must leave.
+        """
+        payload = self._payload
+        if payload is None:
+            return 0, []
+        begin, end = self._pushed, min(self._pushed + most, len(self._direct))
+        slow = self._push_direct(chunk(payload), begin, end) if end > begin else []
+        self._pushed = end
+        if end < len(self._direct):
+            return end - begin, slow
+        self._payload = None
+        slow.extend(member for member in self._others if not member.wire.send(payload))
+        return end - begin + len(self._others), slow
+
+    def _push_direct(self, framed: bytes, begin: int, end: int) -> list[Member]:
         refused: list[tuple[int, int]] = []
         write, size = os.write, len(framed)
-        for slot, descriptor in enumerate(self._descriptors):
+        for slot, descriptor in enumerate(self._descriptors[begin:end], begin):
             try:
                 count = write(descriptor, framed)
             except BlockingIOError:
@@ -190,6 +241,13 @@ class Audiences:
                     if self._matching.matches(matcher, topic):
                         found.update(dict.fromkeys(self._at(matcher)))
         return (audience for audience in found if not update.private or audience.may_read(update))
+
+
+def _take_out(members: list[Member], slot: int) -> None:
+    last = members.pop()
+    if slot < len(members):
+        members[slot] = last
+        last.slot = slot
 
 
 def _sent(wire: Wire, framed: bytes, count: int) -> bool:

@@ -45,14 +45,20 @@ class Log:
         self.transport = transport
         self.position: Position = 0
         """The dispatcher's cursor: everything up to it has gone to the live streams."""
+        self.ahead: Position = 0
+        """Where it will be when the push that is under way is over; the same while there is none."""
         self._moved = asyncio.Event()
         self._pages: OrderedDict[Position, Page] = OrderedDict()
         self._loading: dict[Position, asyncio.Task[Page]] = {}
 
     def advance(self, position: Position) -> None:
         """The dispatcher has fanned out everything up to here."""
-        self.position = position
+        self.position = self.ahead = position
         self._moved.set()
+
+    def passed(self, audience: Audience) -> Position:
+        """How far the dispatcher has come for an audience: one that is not owed what goes out is past it."""
+        return self.position if audience.pending else self.ahead
 
     async def reached(self, position: Position) -> None:
         """Wait until the dispatcher has come that far."""
@@ -156,7 +162,7 @@ class Stream:
         self.streams.wheel.at(min(self.deadline, now + seconds), self)
 
     def _catch_up(self) -> None:
-        if self.cursor == self.streams.log.position:
+        if self.cursor == self.streams.log.passed(self.audience):
             self.audience.join(self)
         else:
             self.task = asyncio.ensure_future(self._read())
@@ -180,7 +186,7 @@ class Stream:
 
     def _send_page(self, page: Page) -> bool:
         """Send what of a page the dispatcher has passed already; False: live now, or the reader can't take more."""
-        position = self.streams.log.position
+        position = self.streams.log.passed(self.audience)
         passed = page.until(position)
         if len(passed) < len(page):
             self.cursor = position
@@ -210,8 +216,9 @@ class Stream:
 
     def fall_behind(self) -> None:
         """The wire took only part of what the dispatcher pushed; the cursor is the dispatcher's."""
+        log = self.streams.log
+        self.cursor = log.position if self.audience.owes(self) else log.ahead
         self.audience.leave(self)
-        self.cursor = self.streams.log.position
         self._congested()
 
     def _congested(self) -> None:

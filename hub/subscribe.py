@@ -114,10 +114,9 @@ class Subscribe:
             return False  # it is told why through ASGI
         if asked.last_event_id is not None:
             return False
-        cursor = self.streams.log.position
         offer.begin(_RAW_STREAM_HEADERS + self.cors.headers(scope), HEARTBEAT)
         if (wire := taken_over(offer)) is not None:
-            self._start(wire, asked, cursor)
+            self._start(wire, asked, None)
         return True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -174,8 +173,11 @@ class Subscribe:
             return None
         return await self.streams.log.transport.position_of(event_id)
 
-    def _start(self, wire: Wire, asked: Asked, cursor: Position) -> None:
+    def _start(self, wire: Wire, asked: Asked, cursor: Position | None) -> None:
+        """``cursor``: None for what the audience gets from now on."""
         audience = self.streams.audiences.enter(asked.matchers, asked.grants.subscribe)
+        if cursor is None:
+            cursor = self.streams.log.passed(audience)
         stream = Stream(self.streams, wire, audience, cursor, self._deadline(asked.grants.expires))
         if self.active is not None:
             self.active.begin(stream, asked.matchers, asked.grants)

@@ -1,5 +1,6 @@
 """Who gets what: the index finds exactly those whom matching one by one would find."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from hub.audiences import Audience, Audiences
 from hub.matchers import Matcher, Matching
-from hub.wire import ASGI, Wire
+from hub.wire import ASGI, TakenOver, Wire
 from transports import Update
 
 MATCHING = Matching("https://hub.example/.well-known/mercure")
@@ -116,3 +117,43 @@ def test_members_come_and_go_in_any_order(turns: list[int]) -> None:
         inside ^= {turn}
         assert {number for number, reader in enumerate(readers) if reader.slot >= 0} == inside
         assert [audience._others[readers[number].slot] for number in inside] == [readers[number] for number in inside]
+
+
+class Socketlike(TakenOver):
+    """A wire with a descriptor that nobody writes to."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.descriptor = number
+
+
+@given(st.data())
+def test_whoever_is_live_gets_a_push_once(data: st.DataObject) -> None:
+    """However members come and go between the parts of a push: each that is live at its end got it once."""
+    audience = Audience(MATCHING, ((), ()))
+    readers = [Reader(Socketlike(number)) for number in range(12)]
+    for reader in readers[:8]:
+        audience.join(reader)
+    got: Counter[int] = Counter()
+
+    def write(descriptor: int, framed: bytes) -> int:
+        got[descriptor] += 1
+        return len(framed)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("hub.audiences.os.write", write)
+        audience.begin(b"x", 0.0)
+        while audience.pending:
+            for reader in data.draw(st.lists(st.sampled_from(readers), unique=True, max_size=3)):
+                number = readers.index(reader)
+                if reader.slot < 0:
+                    # It comes from the log, which it has read as far as the audience has come.
+                    got[number] = 0
+                    audience.join(reader)
+                else:
+                    assert audience.owes(reader) == (not got[number])
+                    audience.leave(reader)
+            audience.push(data.draw(st.integers(min_value=1, max_value=4)))
+    assert {got[readers.index(reader)] for reader in readers if reader.slot >= 0} <= {1}
+    assert [reader.slot for reader in audience._direct] == list(range(len(audience._direct)))
+    assert [reader.wire.descriptor for reader in audience._direct] == audience._descriptors

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from tests.hub.serving import TOPIC, Served, received, serving, until
-from transports import Entry, HistoryTrimmed, TransportUnavailable
+from tests.hub.serving import TOPIC, WIRES, Served, received, serving, until
+from transports import Entry, HistoryTrimmed, TransportUnavailable, Update
 
 
 @pytest.fixture
@@ -113,3 +113,39 @@ async def test_an_unexpected_failure_ends_the_service(served: Served, monkeypatc
         await stream.ended()
     await until(served.server.stopping.is_set)
     assert served.hub.failed
+
+
+@pytest.mark.parametrize("wire", WIRES)
+async def test_a_push_over_many_turns_loses_and_repeats_nothing(wire: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Subscribers come, come back and go while pushes are under way: each gets an unbroken run of what is published."""
+    monkeypatch.setattr("hub.dispatcher.TURN", 1)
+    async with serving(WIRES[wire]) as served:
+        published: list[str] = []
+        done = asyncio.Event()
+
+        async def publish() -> None:
+            while not done.is_set():
+                published.append(f"id-{len(published)}")
+                await served.hub.transport.append(Update(published[-1], (TOPIC,)))
+                await asyncio.sleep(0)
+
+        async def come_and_go(number: int) -> None:
+            header, last, query = "", "", f"topic={TOPIC}" if number % 2 else f"topic={TOPIC}&topic=urn:{number}"
+            for turn in range(6):
+                reader, writer = await served.stream(header, query)
+                ids = await received(reader, 3 + (number + turn) % 5)
+                first = published.index(ids[0])
+                assert ids == published[first : first + len(ids)]
+                if header:
+                    assert published[first - 1] == last
+                last = ids[-1]
+                header = f"Last-Event-ID: {last}\r\n" if (number + turn) % 3 else ""
+                writer.transport.abort()
+
+        stay, _ = await served.stream()
+        await served.live(1)
+        publishing = asyncio.ensure_future(publish())
+        await asyncio.gather(*(come_and_go(number) for number in range(24)))
+        done.set()
+        await publishing
+        assert await received(stay, len(published)) == published

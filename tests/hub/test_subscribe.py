@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -154,7 +155,8 @@ async def test_what_is_published_once_the_head_is_out_arrives(served: Served, mo
     def late(scope: Scope, receive: Receive, send: Send) -> Connection:
         update = Update("between", (TOPIC,))
         served.hub.transport.submit(update)
-        served.hub._dispatcher.fan_out([Entry(1, update)])
+        with suppress(StopIteration):
+            served.hub._dispatcher.fan_out([Entry(1, update)]).send(None)
         ids.append(update.id)
         return connection(scope, receive, send)
 
