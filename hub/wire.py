@@ -8,6 +8,7 @@ import asyncio
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import Protocol
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -91,8 +92,13 @@ def gone(scope: Scope) -> asyncio.Future[None] | None:
     return None if offer is None else offer.closed()
 
 
+@lru_cache(1)
 def chunk(payload: bytes) -> bytes:
-    """One chunk of a chunked body (RFC 9112 section 7.1)."""
+    """One chunk of a chunked body (RFC 9112 section 7.1).
+
+    Thousands that come back at once are sent the same page: the last one is kept, so that each of those who are slow
+    does not hold a copy of it.
+    """
     return b"%x\r\n%b\r\n" % (len(payload), payload)
 
 
