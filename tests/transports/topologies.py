@@ -38,7 +38,7 @@ class Sentinel(Valkey):
         lines = [
             f"sentinel monitor {SERVICE} 127.0.0.1 {primary} 2",
             f"sentinel down-after-milliseconds {SERVICE} 500",
-            f"sentinel failover-timeout {SERVICE} 10000",
+            f"sentinel failover-timeout {SERVICE} 3000",
             *options,
         ]
         (self.folder / "sentinel.conf").write_text("\n".join(lines))
