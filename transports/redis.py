@@ -77,7 +77,7 @@ class RedisTransport(Transport):
             raise InvalidTransport(url, str(error)) from None
         self._keys = Keys.of(self._said.prefix)
         self._lines: Lines | None = None
-        self._quiet_until = 0.0
+        self._quiet_until, self._skipped = 0.0, 0
         self.presence = RedisPresence(lambda: self._open().reads, self._keys)
 
     async def open(self) -> None:
@@ -223,10 +223,11 @@ class RedisTransport(Transport):
 
     def _skip(self, raw: Raw, error: Exception) -> None:
         now = time.monotonic()
+        self._skipped += 1
         if now >= self._quiet_until:
             self._quiet_until = now + QUIET
             where = (self._keys.updates, stream_id(raw.position), type(error).__name__)
-            logger.warning("%s: entry %s is no update (%s) and is skipped; further ones are for a minute", *where)
+            logger.warning("%s: entry %s is no update (%s) and is skipped, as %d before", *where, self._skipped - 1)
 
     async def position_of(self, event_id: str) -> Position | None:
         found: bytes | None = await self._open().reads.ask(
