@@ -1,5 +1,6 @@
 """What an ``lmdb:`` URL says, and whether its directory can be used."""
 
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,8 @@ def unusable(directory: Path, error: OSError) -> str:
         return f"{directory.parent} does not exist; create it, or mount a volume there"
     if isinstance(error, FileExistsError | NotADirectoryError):
         return f"{error.filename or directory} is not a directory; name another place"
+    if error.errno == errno.EROFS:
+        return f"{directory} is on a read-only file system; mount a volume there, or name another place"
     return (
         f"{directory} can't be used by uid {os.getuid()} ({error.strerror}); "
         "give it read and write access, or name another directory"

@@ -95,7 +95,7 @@ async def test_a_store_of_another_version(hubs: Hubs, tmp_path: Path) -> None:
             txn.put(b"format", b"99", db=meta)
     before = (tmp_path / "store" / "data.mdb").read_bytes()
     said = await refusal(hubs.start(f"lmdb://{tmp_path}/store"))
-    assert "written by another version of the hub (format b'99', this one knows b'1'); run that version" in said
+    assert "written by another version of the hub (format b'99', this one knows b'2'); run that version" in said
     assert (tmp_path / "store" / "data.mdb").read_bytes() == before
 
 

@@ -30,6 +30,8 @@ PATIENCE = 15.0
 """Seconds that an answer may take; a hub in standby holds requests."""
 SETTLING = 40.0
 """Seconds that subscribers get at the end to come back and catch up."""
+NOTICE = 0.02
+"""Seconds by which the load may itself be late."""
 LOST = (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError, ValueError)
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -202,15 +204,26 @@ async def until(condition: Any, seconds: float) -> bool:
     return True
 
 
+async def watch_itself(stalls: list[tuple[float, float]]) -> None:
+    """From when to when the load itself could not run: a busy machine is no fault of the hub's."""
+    while True:
+        before = time.time()
+        await asyncio.sleep(NOTICE)
+        if (late := time.time() - before - NOTICE) > NOTICE:
+            stalls.append((before + NOTICE, before + NOTICE + late))
+
+
 async def main(folder: Path, subscribers: int, idle: int) -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(32))
     token, stopped = os.environ["TOKEN"], asyncio.Event()
     publishers = [Publisher(number, token) for number in range(PUBLISHERS)]
     listeners = [Subscriber(TOPIC) for _ in range(subscribers)]
     silent = [Subscriber(SILENT) for _ in range(idle)]
+    stalls: list[tuple[float, float]] = []
     following = [asyncio.create_task(each.follow()) for each in [*listeners, *silent]]
     if not await until(lambda: all(each.connections for each in [*listeners, *silent]), 90):
         sys.exit("not all streams could be opened")
+    following.append(asyncio.create_task(watch_itself(stalls)))
     publishing = [asyncio.create_task(each.run(stopped)) for each in publishers]
     sys.stdout.write("READY\n")
     sys.stdout.flush()
@@ -240,6 +253,7 @@ async def main(folder: Path, subscribers: int, idle: int) -> None:
         "idle": [{"connections": each.connections, "gave_up": each.gave_up} for each in silent],
         "history": [data for each in history.connections for data in each["events"]],
         "behind": behind,
+        "stalls": stalls,
     }
     (folder / "load.json").write_text(json.dumps(result))
 

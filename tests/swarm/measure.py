@@ -1,6 +1,7 @@
 """One row: deploy, load, act, look."""
 
 import json
+import shutil
 import threading
 import time
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ class Measurement:
             time.sleep(STEADY if self._strategy.good else 5 * STEADY)
             (self._folder / "stop").touch()
             load.join(PATIENCE)
-            log = self._engine.docker("service", "logs", "--no-trunc", self._service)
+            log = self._engine.docker("service", "logs", "--no-trunc", self._service, both=True)
             result = json.loads((self._folder / "load.json").read_text())
         except Failed:
             say(self._engine.docker("stack", "ps", "--no-trunc", self._stack))
@@ -91,6 +92,7 @@ class Measurement:
         return all(each.split("/")[0] == each.split("/")[1].split()[0] for each in listed if "/" in each)
 
     def _start_load(self) -> threading.Thread:
+        shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True)
         token = mint_0x(("*",), (), 3600, Signing(KEY, "HS256"))
         process = self._engine.start(

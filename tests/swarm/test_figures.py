@@ -35,6 +35,7 @@ def run() -> Run:
         "idle": [],
         "history": data,
         "behind": 0,
+        "stalls": [],
     }
     container = Container("1", "row_hub.1.x", "hub:a", "10.0.0.2", [(9.0, "start"), (9.5, "health_status: healthy")])
     container.held.append((9.1, 10.3))
@@ -45,7 +46,7 @@ def test_nothing_wrong() -> None:
     """A run in which all went well keeps every bar."""
     found = figures(run())
     assert found == Figures(
-        "completed", pytest.approx(0.05), pytest.approx(0.1), 18, 0, 0, 0, 0, 1, 0, pytest.approx(0.3), 0
+        "completed", pytest.approx(0.05), pytest.approx(0.1), 0, 18, 0, 0, 0, 0, 1, 0, pytest.approx(0.3), 0
     )
     assert broken_bars(ROW, found) == []
 
@@ -92,6 +93,14 @@ def spoil(what: str) -> Run:
 def test_what_is_wrong_is_seen(what: str, sentence: str) -> None:
     """Each thing that must not be breaks its bar, and only that."""
     assert broken_bars(ROW, figures(spoil(what))) == [sentence]
+
+
+def test_a_machine_that_stands_still() -> None:
+    """The time in which the load itself did not run is nobody's outage; the rest of the gap counts."""
+    stalled = spoil("no publish at the end")
+    stalled.load["stalls"] = [[10.3, 10.7]]
+    assert figures(stalled).gap == pytest.approx(0.35)
+    assert broken_bars(ROW, figures(stalled)) == []
 
 
 def test_a_strategy_that_is_shown_to_fail() -> None:

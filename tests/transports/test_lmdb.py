@@ -1,6 +1,7 @@
 """What the LMDB log promises beyond the contract: one fsync for many, room, and a store that survives anything."""
 
 import asyncio
+import errno
 import os
 import shutil
 import tempfile
@@ -17,6 +18,7 @@ from tests.transports.contract import an_update, collect, fill, ids
 from tests.transports.peer_process import Peer
 from transports import Entry, InvalidTransport, Receipt, TransportFull, TransportUnavailable, Update
 from transports.lmdb import LMDBTransport, Recent
+from transports.lmdb_directory import unusable
 from transports.lmdb_rows import row_of
 from transports.lmdb_store import Options, Store
 from transports.worker import Record
@@ -441,3 +443,9 @@ async def test_not_permitted(for_all: Path, query: str, peers: list[Peer]) -> No
     peers.append(await Peer.start(f"lmdb://{for_all}/hub{query}", ready=False, uid=uid))
     said = await peers[0].answer()
     assert f"{for_all}/hub can't be used by uid {uid or os.getuid()} (Permission denied)" in said
+
+
+def test_a_container_without_its_volume() -> None:
+    """Its file system is read-only: what is missing is a mount, not a permission."""
+    said = unusable(Path("/data/hub"), OSError(errno.EROFS, os.strerror(errno.EROFS)))
+    assert said == "/data/hub is on a read-only file system; mount a volume there, or name another place"
