@@ -1,5 +1,6 @@
 """``python -m tests.swarm [NAME …]``: all rows, or those named; the table is written when all were measured."""
 
+import signal
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,7 @@ from tests.swarm.figures import LATE, broken_bars, figures
 from tests.swarm.images import build
 from tests.swarm.measure import KEY, Measurement, Run
 from tests.swarm.report import write
-from tests.swarm.starts import wrong_starts
+from tests.swarm.starts import refused_files, wrong_starts
 from tests.swarm.strategies import FAILING, GOOD, Strategy
 
 
@@ -19,7 +20,7 @@ def main(names: Sequence[str]) -> int:
         say("build the images")
         base, added = build(engine)
         say(f"the hub adds {added / 1e6:.1f} MB to its base")
-        broken = wrong_starts(engine)
+        broken = refused_files(engine) + wrong_starts(engine)
         engine.isolate()
         prepare(engine)
         runs = [*together(engine, failing, base), *(alone(engine, each, base) for each in good)]
@@ -57,4 +58,5 @@ def together(engine: Engine, strategies: Sequence[Strategy], base: str) -> list[
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the engine ends with us
     sys.exit(main(sys.argv[1:]))

@@ -11,6 +11,8 @@ from tests.swarm.witness import Container
 WIDTH, LEFT, LANE, TOP = 920, 150, 62, 64
 GAP = 0.25
 """Seconds without a 2xx from which on it is drawn."""
+SAID = 1.0
+"""Seconds from which on there is room to say how long."""
 STEP = 0.1
 COLOURS = {
     "runs": "#dfe3e8",
@@ -76,6 +78,7 @@ def _gaps(run: Run, scale: Scale, height: int) -> Iterator[str]:
     for earlier, later in pairwise(answered):
         if later - earlier > GAP and later > scale.begin:
             yield _bar(scale, earlier, later, TOP, height - 24 - TOP, COLOURS["nobody does"], 0.35)
+        if later - earlier > SAID and later > scale.begin:
             middle = scale.x((earlier + later) / 2)
             yield (
                 f'<text x="{middle:.1f}" y="{height - 28}" text-anchor="middle" fill="{COLOURS["nobody does"]}">'
@@ -102,7 +105,8 @@ def _lane(run: Run, scale: Scale, one: Container, y: int) -> Iterator[str]:
             x = scale.x(when)
             yield f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y}" y2="{y + LANE - 14}" stroke="#222"/>'
             said = {"signal 15": "SIGTERM", "signal 9": "SIGKILL"}.get(state, state.rpartition(": ")[2])
-            yield f'<text x="{x + 2:.1f}" y="{y + LANE - 4}" font-size="9">{escape(said)}</text>'
+            below = y + LANE - 4 if not said.startswith("exit") else y + LANE - 34  # it may follow SIGTERM closely
+            yield f'<text x="{x + 2:.1f}" y="{below}" font-size="9">{escape(said)}</text>'
 
 
 def _subscribers(run: Run, scale: Scale, one: Container, base: int) -> Iterator[str]:

@@ -1,13 +1,16 @@
-"""Containers that can't work: one line that says what to do, and exit code 2."""
+"""Containers that can't work: one line that says what to do, and exit code 2. And files that are not taken."""
 
 import subprocess
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from tests.swarm.engine import Engine
+from tests.swarm.images import ROOT
 
 KEYS = ("--env", f"MERCURE_PUBLISHER_JWT_KEY={'k' * 32}", "--env", f"MERCURE_SUBSCRIBER_JWT_KEY={'k' * 32}")
 SECRET = "/run/secrets/mercure_publisher_jwt_key"
+
+COMPOSE = (("docker-compose.yml",), ("docker-compose.yml", "deploy/compose.api-platform.yml"))
 
 
 class BadStart(NamedTuple):
@@ -39,6 +42,15 @@ def wrong_starts(engine: Engine) -> list[str]:
         return [found for each in BAD if (found := _wrong(engine, each, str(root)))]
     finally:
         engine.docker("stop", holder)
+
+
+def refused_files(engine: Engine) -> list[str]:
+    """The compose files that Docker Compose does not take, in words; stack.yml is deployed later."""
+    plugin = subprocess.run(["docker", "compose", "version"], env=engine.environment, capture_output=True, check=False)
+    compose = ["docker-compose"] if plugin.returncode else ["docker", "compose"]
+    commands = [[*compose, *(part for each in files for part in ("--file", each)), "config"] for files in COMPOSE]
+    outcomes = [subprocess.run(each, cwd=ROOT, capture_output=True, text=True, check=False) for each in commands]
+    return [f"{' '.join(each.args)}: {each.stderr}" for each in outcomes if each.returncode]
 
 
 def _wrong(engine: Engine, bad: BadStart, root: str) -> str:
