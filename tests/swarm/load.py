@@ -26,6 +26,8 @@ AGAIN = 0.02
 """Seconds until a publisher asks for the name again, when no address has served it."""
 RETRY = 3.0
 """Seconds until a subscriber reconnects: Chromium's."""
+AT_ONCE = 0.5
+"""Seconds that a publisher's connection may take: the address of a hub that was killed answers nothing at all."""
 PATIENCE = 15.0
 """Seconds that an answer may take; a hub in standby holds requests."""
 SETTLING = 40.0
@@ -43,8 +45,8 @@ async def addresses() -> list[str]:
     return random.sample(each := [str(info[4][0]) for info in found], len(each))
 
 
-async def connect(address: str) -> Streams:
-    async with asyncio.timeout(2):
+async def connect(address: str, patience: float = 2.0) -> Streams:
+    async with asyncio.timeout(patience):
         return await asyncio.open_connection(address, PORT, limit=1 << 20)
 
 
@@ -101,7 +103,7 @@ class Publisher:
 
     async def _post(self, address: str, data: str) -> str:
         if self._kept is None:
-            self._kept = (address, await connect(address))
+            self._kept = (address, await connect(address, AT_ONCE))
         reader, writer = self._kept[1]
         body = urlencode({"topic": TOPIC, "data": data})
         writer.write(
