@@ -98,7 +98,9 @@ def _publishing() -> Iterator[Bar]:
     text = "durable publishes a second, lmdb, 64 publishers against 1"
     yield Bar(text, "×", 5, 10, "publish/lmdb/64/rate", of="publish/lmdb/1/rate", least=True)
     for hub, bar, stretch in (("memory", 120, 60), ("lmdb", 140, 70)):
-        yield Bar(f"CPU per publish, {hub}, 16 publishers", "µs", bar, stretch, f"publish/{hub}/16/cost")
+        for publishers in (16, 64):
+            text, figure = f"CPU per publish, {hub}, {publishers} publishers", f"publish/{hub}/{publishers}/cost"
+            yield Bar(text, "µs", bar, stretch, figure)
 
 
 def _history() -> Iterator[Bar]:

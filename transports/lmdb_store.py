@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 import lmdb
@@ -53,6 +54,8 @@ LARGEST = 1 / 16
 Pages that a commit frees are given out again two commits later: three commits, and what they copy, must fit into what
 `FILL` leaves free. A map that is once really full can't even be trimmed.
 """
+LOOK = 1 / 512
+"""The share of the map that may be written before its filling is looked at again, far less than `FILL` leaves free."""
 SMALL = 128
 """Bytes of an update from which on it may push out more than two others."""
 GROUP = 1 / 32
@@ -87,6 +90,7 @@ class Store:
         self._options = options
         self._locked = locked
         self._env: lmdb.Environment | None = None
+        self._unlooked = inf  # bytes since it was last looked how full the map is
 
     def open(self) -> None:
         """Make the environment ready. Raises `BadStore`."""
@@ -168,9 +172,21 @@ class Store:
         with self._transaction(write=True) as txn:
             results = self._put(txn, records)
             if spare:
-                # Many small ones have to go for a large one.
-                self._trim(txn, 2 * len(records) + spare + sum(len(text) for _, text in records) // SMALL)
+                self._trim_after(txn, len(records), sum(len(text) for _, text in records), spare)
         return results
+
+    def _trim_after(self, txn: lmdb.Transaction[bytes], count: int, size: int, spare: int) -> None:
+        """Make room for what was added. Where nothing but the map bounds history, it is looked at now and then.
+
+        Each question to LMDB may cost a wait for the interpreter's lock. While something has to go, some go with each
+        commit.
+        """
+        self._unlooked += size
+        bounded = self._options.size is not None or self._options.ttl is not None
+        if bounded or self._unlooked > LOOK * self._options.map_size:
+            # Many small ones have to go for a large one.
+            removed = self._trim(txn, 2 * count + spare + size // SMALL)
+            self._unlooked = inf if removed else 0
 
     def _put(self, txn: lmdb.Transaction[bytes], records: Sequence[Record]) -> list[Receipt | TransportError]:
         position = newest(txn, self._tables)
