@@ -63,6 +63,10 @@ class HubProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
         self._stop_waiting()
+        if self._running is not None:
+            # uvicorn tells the newest request alone, which may be one that waits behind this.
+            self._running.disconnected = not self._running.response_complete
+            self._running.message_event.set()
         super().connection_lost(exc)
         if self._closed is not None and not self._closed.done():
             self._closed.set_result(None)
@@ -156,7 +160,9 @@ class HubProtocol(HttpToolsProtocol):
         """The request's head is there and its turn has come; whether its body is there too, the parser will see."""
         if self._parsing:
             self._whole = _Request(cycle, app)
-        elif not self._answered_directly(cycle):
+            return
+        self._running = cycle
+        if not self._answered_directly(cycle):
             self._name_both_ends(cycle.scope)
             super()._start_asgi_task(cycle, app)  # type: ignore[arg-type]
 
@@ -186,10 +192,10 @@ class HubProtocol(HttpToolsProtocol):
         if direct is None or cycle.more_body or not cycle.keep_alive or self.pipeline or cycle is not self.cycle:
             return False
         scope: Any = cycle.scope
-        if any(name == b"x-forwarded-proto" for name, _ in self.headers):
+        # Not `self.headers`: the next request's may be coming in already.
+        if any(name == b"x-forwarded-proto" for name, _ in scope["headers"]):
             self._name_both_ends(scope)
             _forwarded(scope, self.config.forwarded_allow_ips)
-        self._running = cycle
         return direct(scope, bytes(cycle.body), self)
 
     def reply(self, headers: RawHeaders, body: bytes) -> None:

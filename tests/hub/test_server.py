@@ -16,7 +16,7 @@ from hub.protocol import MAX_HEAD
 from hub.server import SILENCE, bind
 from hub.values import seconds
 from hub.wire import CHATTER
-from tests.hub.serving import DEADLINE, KEY, PUBLISHER, TOPIC, WIRES, Served, bearer, serving, until
+from tests.hub.serving import DEADLINE, KEY, PUBLISHER, TOPIC, WIRES, Served, bearer, serving, token, until
 from transports.memory import MemoryTransport
 
 GET = f"GET /.well-known/mercure?topic={TOPIC} HTTP/1.1\r\nHost: hub\r\n".encode()
@@ -146,6 +146,15 @@ async def test_a_pipelined_request_keeps_the_server(served: Served) -> None:
     writer.close()
 
 
+@pytest.mark.parametrize("behind", [b"GET /healthz HTTP/1.1\r\nHost: hub\r\n\r\n", GET + b"\r\n"])
+async def test_a_client_that_leaves_with_a_request_waiting_is_gone(served: Served, behind: bytes) -> None:
+    """A stream ends with its connection, also where another request waits behind it."""
+    _, writer = await served.raw(GET + b"\r\n" + behind)
+    await served.live(1)
+    writer.transport.abort()
+    await until(lambda: not served.hub.streams.open)
+
+
 async def test_the_hot_paths_go_past_asgi(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """A plain publish and a plain subscription reach neither the router nor a task."""
 
@@ -190,6 +199,17 @@ async def test_a_proxys_word_on_the_scheme_counts_past_asgi_too() -> None:
         for proto, status in (("https", 401), ("http", 200)):
             answer = await running.post({"topic": TOPIC}, headers=headers | {"X-Forwarded-Proto": proto})
             assert answer.status_code == status
+
+
+async def test_a_proxys_word_is_not_lost_in_the_next_request(served: Served) -> None:
+    """A page of the hub's http URL may not publish with the cookie of its https URL, whatever follows the request."""
+    cookie = f"mercureAuthorization={token(publish=['*'])}"
+    head = f"Host: hub\r\nCookie: {cookie}\r\nOrigin: http://hub\r\nX-Forwarded-Proto: https\r\n"
+    form = f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(TOPIC) + 6}\r\n\r\ntopic={TOPIC}"
+    reader, writer = await served.raw(f"POST /.well-known/mercure HTTP/1.1\r\n{head}{form}GET /".encode())
+    async with asyncio.timeout(DEADLINE):
+        assert b" 403 " in await reader.readline()
+    writer.close()
 
 
 async def test_a_subscriber_that_talks_is_closed(served: Served) -> None:
