@@ -267,7 +267,7 @@ class Stream:
     def lost(self) -> None:
         """The connection is over."""
         self._stop()
-        self.due = 0
+        self.streams.wheel.at(inf, self)
         self.streams.open.discard(self)
         self.streams.audiences.exit(self.audience)
         self.streams.on_lost(self)

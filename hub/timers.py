@@ -20,18 +20,28 @@ class TimerWheel:
     """Calls `Ticking.tick` at about the asked time, never early. An object has one place in it at a time."""
 
     def __init__(self) -> None:
-        self._slots: dict[int, list[Ticking]] = {}
+        self._slots: dict[int, dict[Ticking, None]] = {}
         self._now = 0
 
     def at(self, time: float, ticking: Ticking) -> None:
-        """Call ``ticking`` at ``time`` (event loop time, seconds) instead of whenever it was due; inf: never."""
-        if time == inf:
-            ticking.due = 0
+        """Call ``ticking`` at ``time`` (event loop time, seconds) instead of whenever it was due; inf: never.
+
+        An object that is not to be called is not kept either: clients come and go faster than their heartbeats.
+        """
+        due = 0 if time == inf else max(int(time / RESOLUTION) + 1, self._now + 1)
+        if due == ticking.due:
             return
-        due = max(int(time / RESOLUTION) + 1, self._now + 1)
-        if due != ticking.due:
-            ticking.due = due
-            self._slots.setdefault(due, []).append(ticking)
+        self._take_out(ticking)
+        ticking.due = due
+        if due:
+            self._slots.setdefault(due, {})[ticking] = None
+
+    def _take_out(self, ticking: Ticking) -> None:
+        slot = self._slots.get(ticking.due)
+        if slot is not None:
+            del slot[ticking]
+            if not slot:
+                del self._slots[ticking.due]
 
     async def run(self) -> None:
         """Turn until cancelled."""

@@ -226,11 +226,12 @@ async def test_a_subscriber_that_talks_is_closed(served: Served) -> None:
 
 
 async def test_a_client_that_closes_its_side_is_gone(served: Served) -> None:
-    """A FIN ends the stream."""
+    """A FIN ends the stream, of which nothing is left until its next heartbeat would be due."""
     _, writer = await served.raw(GET + b"\r\n")
     await served.live(1)
     writer.write_eof()
     await until(lambda: not served.hub.streams.open)
+    assert not served.hub._wheel._slots
     writer.close()
 
 

@@ -187,8 +187,10 @@ async def test_a_reader_whose_history_is_trimmed_is_sent_back() -> None:
         assert text.endswith(b"0\r\n\r\n")
 
 
-async def test_a_reused_descriptor_never_gets_anothers_update() -> None:
-    """Connections churn under private updates; no stranger ever sees one, whatever number its socket has."""
+@pytest.mark.parametrize("turn", [1, 500])
+async def test_a_reused_descriptor_never_gets_anothers_update(turn: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections churn under private updates and pushes that last; no stranger ever sees one, whatever its number."""
+    monkeypatch.setattr("hub.dispatcher.TURN", turn)
     secret = "for alice only"
     alice = bearer(token(subscribe=[TOPIC]))["Authorization"]
     async with serving(transport_url="memory://") as served:

@@ -42,3 +42,13 @@ async def test_nothing_is_called_early_or_twice() -> None:
     assert [len(called.at) for called in (soon, moved, never, repeated)] == [1, 1, 0, 3]
     assert soon.at[0] >= begin + 0.2
     assert moved.at[0] >= begin + 0.5
+
+
+def test_what_is_not_to_be_called_is_not_kept() -> None:
+    """Whoever is told never to come, or at another time, leaves nothing behind where it was."""
+    wheel, moved = TimerWheel(), Called()
+    for time in (1000.0, 2000.0, 3000.0):
+        wheel.at(time, moved)
+    assert [list(slot) for slot in wheel._slots.values()] == [[moved]]
+    wheel.at(inf, moved)
+    assert not wheel._slots
