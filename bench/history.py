@@ -87,8 +87,9 @@ def lag(load: Load, rate: float, seconds: float, meanwhile: Callable[[], float])
     load.start("publish", rate, 0)
     load.start("probe", PROBE_RATE, 0)
     report = load.report()
-    if report["probe failed"] or report["publish failed"]:
-        raise RuntimeError(f"{report['probe failed']} probes and {report['publish failed']} updates failed")
+    wrong = {what: report[what] for what in ("probe failed", "publish failed", "refused") if report[what]}
+    if wrong:
+        raise RuntimeError(f"not everything was answered well: {wrong}")
     return Lag(report["probe"].p99, report["probe"].max, report["latency"].p99, report["publish"].p99), found
 
 

@@ -367,7 +367,7 @@ static void add_pool(const char *name, int clients, const char *path) {
 static void begin(struct pool *pool, double rate, uint64_t count) {
     pool->rate = rate;
     pool->count = count;
-    pool->issued = pool->answers = pool->failed = 0;
+    pool->issued = pool->answers = 0;
     pool->begun = began = now();
 }
 

@@ -117,9 +117,10 @@ async def test_what_is_refused_is_reported() -> None:
             await asyncio.to_thread(load.open, 2, [head("GET", "/")])
             load.start("publish", 0, 1)
             assert await asyncio.to_thread(load.answered, "publish", 10.0)
+            load.start("publish", 0, 0)
             report = await asyncio.to_thread(load.report)
     assert report["refused"] == 2
-    assert report["publish failed"] == 1
+    assert report["publish failed"] == 1, "also after the pool was told to stop"
 
 
 def test_without_a_compiler_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
