@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from hub.errors import Problem
 
@@ -32,25 +34,33 @@ class Lifecycle:
     def serving(self) -> bool:
         return self.opened.is_set() and not self.draining
 
+    @contextmanager
+    def place(self) -> Iterator[bool]:
+        """One of the `HELD` places for a request that comes before the store is open; False: all are taken."""
+        free = self._held < HELD
+        self._held += free
+        try:
+            yield free
+        finally:
+            self._held -= free
+
     async def wait_until_open(self, gone: asyncio.Future[None] | None) -> bool:
         """Hold a request until it can be served; False: this process cannot serve it, or its client has left."""
-        return await self._wait(self.opened, gone)
+        with self.place() as free:
+            if free:
+                await self._wait(self.opened, gone, HOLD)
+        return self.serving
 
-    async def wait_until_storing(self, gone: asyncio.Future[None] | None) -> bool:
-        """The same for a publisher."""
-        return await self._wait(self.storing, gone)
+    async def wait_until_storing(self, gone: asyncio.Future[None] | None, seconds: float) -> None:
+        """Returns once the store is ours or the end has begun, the client has left, or the time is over."""
+        await self._wait(self.storing, gone, seconds)
 
-    async def _wait(self, event: asyncio.Event, gone: asyncio.Future[None] | None) -> bool:
-        if event.is_set() or self.draining or self._held >= HELD:
-            return event.is_set() and not self.draining
-        self._held += 1
+    async def _wait(self, event: asyncio.Event, gone: asyncio.Future[None] | None, seconds: float) -> None:
         opened = asyncio.ensure_future(event.wait())
         try:
-            await asyncio.wait({opened, gone or opened}, timeout=HOLD, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({opened, gone or opened}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._held -= 1
             opened.cancel()
-        return event.is_set() and not self.draining
 
     def drain(self) -> None:
         """From now on nothing new is accepted; whoever is held is let go."""

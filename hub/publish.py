@@ -2,12 +2,12 @@
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from os import urandom
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import PlainTextResponse, Response
@@ -18,7 +18,7 @@ from hub.cors import Cors
 from hub.errors import Problem
 from hub.forms import pairs
 from hub.grants import Grants
-from hub.lifecycle import Lifecycle, unavailable
+from hub.lifecycle import HOLD, Lifecycle, unavailable
 from hub.matchers import MAX_TOPIC, Matching, invalid_character
 from hub.wire import Offer, gone
 from transports import (
@@ -43,9 +43,13 @@ LARGE = 64 * 1024
 DISCARD = 16 * 1024 * 1024
 """Bytes of a body that is too large that are read all the same: a client that is cut off does not see the answer."""
 
+ASK_AGAIN = 0.5
+"""Seconds until a request that is held in standby is offered again to whoever has the store by then."""
+
 FORM = "application/x-www-form-urlencoded"
 
 Form = dict[str, list[str]]
+R = TypeVar("R")
 
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 _STRING = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
@@ -212,17 +216,27 @@ class Publish:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        if not (self.lifecycle.serving or await self.lifecycle.wait_until_storing(gone(scope))):
-            raise unavailable("this hub is not open for updates now; try again")
-        response = await self._publish(request)
+        if self.lifecycle.draining:
+            raise _not_open()
+        if self.lifecycle.storing.is_set():
+            response = await self._publish(request)
+        else:
+            response = await self._publish_in_standby(request)
         await response(scope, receive, send)
+
+    async def _publish_in_standby(self, request: Request) -> Response:
+        with self.lifecycle.place() as free:
+            if not free:
+                raise _not_open()
+            return await self._publish(request)
 
     async def _publish(self, request: Request) -> Response:
         permission = self._permission(request)
         body = await self._body(request)
         # A hostile 4 MiB takes three seconds to decode: in a thread, they are nobody else's.
         form = parse_form(body) if len(body) < LARGE else await asyncio.to_thread(parse_form, body)
-        receipt = await self._append(self._update(permission, body, form))
+        update = self._update(permission, body, form)
+        receipt = await self._elsewhere(update, request.scope) or await self._append(update)
         return PlainTextResponse(receipt.id)
 
     def _permission(self, request: HTTPConnection) -> Permission:
@@ -262,16 +276,38 @@ class Publish:
                 break
         return body
 
+    async def _elsewhere(self, update: Update, scope: Scope) -> Receipt | None:
+        """In standby whoever has the store appends it. None: by now it is ours. Raises `Problem`."""
+        clock = asyncio.get_running_loop().time
+        end = clock() + HOLD
+        while not self.lifecycle.storing.is_set():
+            left = gone(scope)
+            if clock() >= end or (left is not None and left.done()):
+                raise _not_open()
+            receipt = await self._told(self.transport.append_elsewhere, update)
+            if receipt is not None:
+                return receipt
+            await self.lifecycle.wait_until_storing(left, ASK_AGAIN)
+        return None
+
     async def _append(self, update: Update) -> Receipt:
         if self.lifecycle.draining:
             raise unavailable("this hub is ending; try again")
+        return await self._told(self.transport.submit, update)
+
+    async def _told(self, append: Callable[[Update], Awaitable[R]], update: Update) -> R:
+        """What came of an append that `Lifecycle.published` waits for. Raises `Problem`."""
         self.lifecycle.publishing += 1
         try:
-            return await self.transport.submit(update)
+            return await append(update)
         except (TransportError, TimeoutError) as error:
             raise (problem_of(error) or error) from None
         finally:
             self.lifecycle.published_one()
+
+
+def _not_open() -> Problem:
+    return unavailable("this hub is not open for updates now; try again")
 
 
 def _failed(error: BaseException) -> ASGIApp:

@@ -217,6 +217,13 @@ class Transport(ABC):
         """
         return asyncio.ensure_future(asyncio.wait_for(self.append(update), APPEND_TIMEOUT))
 
+    async def append_elsewhere(self, update: Update) -> Receipt | None:
+        """`append` by whoever has the store while `open` waits for it; only then. None: nothing was stored.
+
+        Raises what that one's `append` raised, and `TransportUnavailable` when it is unknown what came of it.
+        """
+        return None
+
     @abstractmethod
     def tail(self, after: Position) -> AsyncIterator[Sequence[Entry]]:
         """Everyone's entries after ``after``, each once, in order, in non-empty batches, for ever.

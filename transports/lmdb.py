@@ -22,6 +22,7 @@ from transports.base import (
 )
 from transports.lmdb_directory import Parameters, in_use, make, unusable
 from transports.lmdb_presence import LMDBPresence, PresenceTables
+from transports.lmdb_relay import Relay, relay
 from transports.lmdb_rows import row_of
 from transports.lmdb_store import Store
 from transports.lmdb_tables import BadStore
@@ -61,6 +62,7 @@ class LMDBTransport(Transport):
         self.shared = self._said.shared
         self._worker: Worker[Store] | None = None
         self._peers: Peers | None = None
+        self._relay: Relay | None = None
         self._appended = asyncio.Event()
         self._recent = Recent()
         self.presence = LMDBPresence(self._in_presence)
@@ -73,7 +75,7 @@ class LMDBTransport(Transport):
         worker = Worker(store, self._add, self._push, held.close)
         try:
             await worker.submit(store.open)
-            self._listen()
+            await self._listen(worker)
         except BaseException as error:
             await worker.stop()
             if isinstance(error, BadStore | TransportUnavailable):
@@ -106,16 +108,21 @@ class LMDBTransport(Transport):
             raise InvalidTransport(self.url, unusable(self._said.directory, error)) from error
         return Store(self._said.directory, self._said.options, turnstile.transaction)
 
-    def _listen(self) -> None:
+    async def _listen(self, worker: Worker[Store]) -> None:
         self._recent = Recent()
         if self.shared:
             self._peers = Peers(self._said.directory / "peers", self._wake)
+        else:
+            self._relay = await Relay.listen(self._said.directory, partial(_submit, worker))
 
     async def append(self, update: Update) -> Receipt:
         return await self.submit(update)
 
     def submit(self, update: Update) -> asyncio.Future[Receipt]:
-        return self._working().submit(Record(update, row_of(update, int(time.time() * 1000))))
+        return _submit(self._working(), update)
+
+    async def append_elsewhere(self, update: Update) -> Receipt | None:
+        return await relay(self._said.directory, update)
 
     async def tail(self, after: Position) -> AsyncIterator[Sequence[Entry]]:
         worker, store = self._working(), self._working().store
@@ -161,6 +168,14 @@ class LMDBTransport(Transport):
             return
         self._wake()
         try:
+            if self._relay is not None:
+                await self._relay.close()
+        finally:
+            self._relay = None
+            await self._stop(worker)
+
+    async def _stop(self, worker: Worker[Store]) -> None:
+        try:
             await worker.stop()
         finally:
             if self._peers is not None:
@@ -195,6 +210,10 @@ class LMDBTransport(Transport):
     def _wake(self) -> None:
         self._appended.set()
         self._appended = asyncio.Event()
+
+
+def _submit(worker: Worker[Store], update: Update) -> asyncio.Future[Receipt]:
+    return worker.submit(Record(update, row_of(update, int(time.time() * 1000))))
 
 
 class Recent:

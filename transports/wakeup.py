@@ -13,6 +13,12 @@ _LONGEST = 107
 """Bytes that fit into an AF_UNIX address (sun_path, with its final zero byte)."""
 
 
+def address(directory: str, descriptor: int, name: str) -> str:
+    """A socket's in that directory, which is open as ``descriptor``: by way of it where the path is too long."""
+    path = f"{directory}/{name}"
+    return path if len(os.fsencode(path)) <= _LONGEST else f"/proc/self/fd/{descriptor}/{name}"
+
+
 class Peers:
     """A datagram socket of our own under ``directory``, and pings to everybody else's.
 
@@ -62,8 +68,7 @@ class Peers:
                 self._pinged()
 
     def _address(self, name: str) -> str:
-        path = f"{self._path}/{name}"
-        return path if len(os.fsencode(path)) <= _LONGEST else f"/proc/self/fd/{self._directory}/{name}"
+        return address(self._path, self._directory, name)
 
     def close(self) -> None:
         """Leave; a `ping` under way in another thread comes to nothing."""

@@ -17,6 +17,7 @@ from hub.server import SILENCE, bind
 from hub.values import seconds
 from hub.wire import CHATTER
 from tests.hub.serving import DEADLINE, KEY, PUBLISHER, TOPIC, WIRES, Served, bearer, serving, token, until
+from transports import Receipt, Update
 from transports.memory import MemoryTransport
 
 GET = f"GET /.well-known/mercure?topic={TOPIC} HTTP/1.1\r\nHost: hub\r\n".encode()
@@ -308,6 +309,42 @@ async def test_requests_are_held_in_standby() -> None:
             assert (await served.client.get(f"{base}/ready")).status_code == 200
 
 
+async def test_a_held_publisher_asks_again() -> None:
+    """Whoever has the store may not have listened yet, or may be another one by now; it answers for us."""
+    release, asked = asyncio.Event(), list[Update]()
+
+    async def append_elsewhere(_transport: MemoryTransport, update: Update) -> Receipt | None:
+        asked.append(update)
+        return Receipt(1, "elsewhere") if len(asked) == 3 else None
+
+    with pytest.MonkeyPatch.context() as patch:
+        opens_late(patch, release)
+        patch.setattr(MemoryTransport, "append_elsewhere", append_elsewhere)
+        patch.setattr("hub.publish.ASK_AGAIN", 0.01)
+        async with serving() as served:
+            response = await served.post({"topic": TOPIC, "data": "x"}, headers=PUBLISHER | {"Idempotency-Key": "k"})
+            assert (response.status_code, response.text) == (200, "elsewhere")
+            assert served.hub.lifecycle._held == served.hub.lifecycle.publishing == 0
+            release.set()
+    assert len(set(asked)) == 1
+    assert asked[0].idempotency_key == "k"
+
+
+async def test_standby_has_so_many_places() -> None:
+    """A publisher beyond them is sent away before its update is sent on; one whose wait is over, after it."""
+    release = asyncio.Event()
+    with pytest.MonkeyPatch.context() as patch:
+        opens_late(patch, release)
+        patch.setattr("hub.publish.HOLD", 0.01)
+        patch.setattr("hub.publish.ASK_AGAIN", 0.01)
+        async with serving() as served:
+            assert (await served.post({"topic": TOPIC})).status_code == 503
+            patch.setattr("hub.lifecycle.HELD", 0)
+            patch.setattr(MemoryTransport, "append_elsewhere", None)
+            assert (await served.post({"topic": TOPIC})).status_code == 503
+            release.set()
+
+
 def opens_late(patch: pytest.MonkeyPatch, release: asyncio.Event) -> None:
     """The store opens when told: a lock that another process holds."""
     opened = MemoryTransport.open
@@ -325,7 +362,10 @@ async def test_who_leaves_is_not_held() -> None:
     with pytest.MonkeyPatch.context() as patch:
         opens_late(patch, release)
         async with serving() as served:
-            held = [await served.stream() for _ in range(50)]
+            credentials = f"Authorization: {PUBLISHER['Authorization']}\r\n"
+            form = "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 7\r\n\r\ntopic=x"
+            post = f"POST /.well-known/mercure HTTP/1.1\r\nHost: hub\r\n{credentials}{form}".encode()
+            held = [await served.stream() if n % 2 else await served.raw(post) for n in range(50)]
             await until(lambda: served.hub.lifecycle._held == 50)
             for _, writer in held:
                 writer.transport.abort()
