@@ -12,7 +12,7 @@ Each line imports only what stands below it.
 - `stream`: one subscriber, behind or live
 - `audiences`: who gets what
 - `wire`: how bytes reach one subscriber
-- `authorization`: request -> token; `grants`: what it allows; `documents`: how subscriptions are told of
+- `authorization`: request -> token; `grants`: what it allows; `publication`: form -> update; `documents`: subscriptions
 - `keys`, `matchers` (with `uritemplates`, `urlpatterns`): pure
 - `lifecycle`, `settings` (with `values`, `directives`), `timers`
 - `errors`: what a client is told

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hub.documents import ROOT, Subscription, collection, event, path, single
 from hub.errors import Problem
 from hub.matchers import Matcher
-from hub.publish import idempotency_key
+from hub.publication import idempotency_key
 from hub.subscriptions import Resource
 
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=50)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hub.errors import Problem
 from hub.matchers import Matching
-from hub.publish import FORM, MAX_TOPICS, check_content_type, idempotency_key, parse_form, update_from
+from hub.publication import FORM, MAX_TOPICS, check_content_type, idempotency_key, parse_form, update_from
 from tests.hub.serving import PUBLISHER, TOPIC, WIRES, Served, bearer, problem, serving, token
 from transports import IdempotencyConflict, Transport, TransportFull, TransportUnavailable
 from transports.memory import MemoryTransport
