@@ -54,13 +54,8 @@ class Hub:
         self.log = Log(self.transport)
         self._wheel = TimerWheel()
         audiences = Audiences(self.matching)
-        self.streams = Streams(
-            self.log,
-            audiences,
-            self._wheel,
-            heartbeat=settings.heartbeat,
-            dispatch_timeout=settings.dispatch_timeout,
-        )
+        waits = {"heartbeat": settings.heartbeat, "dispatch_timeout": settings.dispatch_timeout}
+        self.streams = Streams(self.log, audiences, self._wheel, **waits)
         self.active = ActiveSubscriptions(self.transport, self.matching) if settings.subscriptions else None
         if self.active is not None:
             self.streams.on_lost = self.active.end
@@ -72,24 +67,9 @@ class Hub:
         self._hurried = asyncio.Event()
         self.settings = settings
         self.cors = Cors(settings.cors_origins)
-        self._publish = Publish(
-            self.transport,
-            self.lifecycle,
-            self.authorizer,
-            self.matching,
-            self.cors,
-            settings.max_request_body_size,
-        )
-        self._subscribe = Subscribe(
-            self.streams,
-            self.lifecycle,
-            self.authorizer,
-            self.matching,
-            self.cors,
-            settings.write_timeout,
-            settings.protocol,
-            self.active,
-        )
+        shared = (self.lifecycle, self.authorizer, self.matching, self.cors)
+        self._publish = Publish(self.transport, *shared, settings.max_request_body_size)
+        self._subscribe = Subscribe(self.streams, *shared, settings.write_timeout, settings.protocol, self.active)
 
     def direct(self, scope: Scope, body: bytes, offer: Offer) -> bool:
         """`hub.wire.Direct`: the two hot paths, before the router and the middleware."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import unquote
 
-from transports.lmdb_store import Options
+from transports.lmdb_environment import Options
 from transports.urls import count, duration, parameters, size_in_bytes, split
 
 SMALLEST_MAP = 1 << 20

@@ -1,20 +1,12 @@
-"""The log in one LMDB environment: what is written where, and how it gets room. Synchronous, for one thread.
-
-LMDB is opened without its own locks, which tell processes apart by pids, and every container has the same ones. So no
-reader may be inside while a writer commits: one thread in a process, `locks.Turnstile` between processes.
-"""
+"""The log in one LMDB environment: what is written where, and how it gets room. Synchronous, for one thread."""
 
 from __future__ import annotations  # lmdb's types exist for the type checker only
 
-import errno
-import os
 import struct
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from math import inf
-from pathlib import Path
 
 import lmdb
 
@@ -31,18 +23,17 @@ from transports.base import (
     TransportUnavailable,
     Update,
 )
+from transports.lmdb_environment import Environment
 from transports.lmdb_presence import PresenceTables
 from transports.lmdb_rows import page_of, rest_of, update_of
 from transports.lmdb_tables import (
     FILL,
     PAGE_BYTES,
-    BadStore,
     digest,
     identity,
     newest,
     number,
     rows_from,
-    tables_of,
     trim,
 )
 from transports.worker import Record
@@ -60,84 +51,13 @@ SMALL = 128
 """Bytes of an update from which on it may push out more than two others."""
 GROUP = 1 / 32
 """The share of the map above which updates do not go into one commit."""
-HEADROOM = 1.25
-"""How much larger than its file the map of a store is that has outgrown ``map_size``: trimming it takes room first."""
-
-_NO_ROOM = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
-
-Locked = Callable[[bool], AbstractContextManager[None]]
 
 
-@dataclass(frozen=True)
-class Options:
-    """``size``: updates that history keeps. ``ttl``: seconds that it keeps them. ``map_size``: bytes."""
+class Store(Environment):
+    """The log's questions and answers, each in one transaction or a few."""
 
-    size: int | None = None
-    ttl: float | None = None
-    sync: bool = True
-    map_size: int = 1 << 30
-
-
-def _unlocked(write: bool) -> AbstractContextManager[None]:
-    return nullcontext()
-
-
-class Store:
-    """``locked``: what to hold during a transaction, told whether it writes."""
-
-    def __init__(self, directory: Path, options: Options, locked: Locked = _unlocked) -> None:
-        self._directory = directory
-        self._options = options
-        self._locked = locked
-        self._env: lmdb.Environment | None = None
-        self._unlooked = inf  # bytes since it was last looked how full the map is
-
-    def open(self) -> None:
-        """Make the environment ready. Raises `BadStore`."""
-        try:
-            # Two processes that create the file at once would each write its head: only a writer may open.
-            with self._locked(True):
-                self._open()
-        except lmdb.InvalidError:
-            raise BadStore("data.mdb is not an LMDB file; move it away, or name another directory") from None
-        except lmdb.VersionMismatchError:
-            raise BadStore("data.mdb was written by another version of LMDB; name another directory") from None
-        except lmdb.Error as error:
-            raise BadStore(f"LMDB can't open data.mdb: {error}") from error
-        except UnicodeEncodeError:
-            raise BadStore("the directory's name is not UTF-8, which LMDB needs; name another directory") from None
-        except (OSError, OverflowError) as error:
-            raise BadStore(f"can't open data.mdb: {error}") from error
-
-    def _open(self) -> lmdb.Environment:
-        with ExitStack() as undo:
-            env = lmdb.open(
-                os.fspath(self._directory),
-                map_size=self._options.map_size,
-                max_dbs=8,
-                lock=False,
-                sync=self._options.sync,
-                readahead=False,
-                mode=0o600,
-            )
-            undo.callback(env.close)
-            if (size := env.info()["map_size"]) > self._options.map_size:
-                env.set_mapsize(int(size * HEADROOM))
-            self._tables = tables_of(env)
-            self._file = identity(self._directory)
-            undo.pop_all()
-        self._env = env
-        return env
-
-    def close(self) -> None:
-        if self._env is not None:
-            self._env.close()
-            self._env = None
-
-    @property
-    def commits(self) -> int:
-        """How many transactions have changed this store since it was made."""
-        return self._environment().info()["last_txnid"]
+    _unlooked = inf
+    """Bytes that were written since it was last looked how full the map is."""
 
     def append(self, records: Sequence[Record]) -> list[Receipt | TransportError]:
         """Add all in one commit, durable on return. One result for each: what fails, fails alone."""
@@ -298,26 +218,6 @@ class Store:
         with self._faults(), self._transaction(write=write) as txn:
             yield PresenceTables(txn, self._tables, self._options.map_size)
 
-    @contextmanager
-    def _transaction(self, *, write: bool) -> Iterator[lmdb.Transaction[bytes]]:
-        with self._locked(write), self._begin(write) as txn:
-            yield txn
-
-    def _begin(self, write: bool) -> lmdb.Transaction[bytes]:
-        try:
-            return self._environment().begin(write=write)
-        except lmdb.MapResizedError:  # by another process, whose map_size is larger
-            self._environment().set_mapsize(0)
-        except lmdb.PanicError:  # a commit failed in the file's head: LMDB asks for a new environment
-            self.close()
-        return self._environment().begin(write=write)
-
-    def _environment(self) -> lmdb.Environment:
-        try:
-            return self._env or self._open()
-        except BadStore as error:
-            raise TransportUnavailable(f"{self._directory}: {error}") from error
-
     def _entry(self, position: Position, row: bytes) -> Entry:
         with self._damage(f"entry {position}"):
             return Entry(position, update_of(row))
@@ -328,23 +228,6 @@ class Store:
             yield
         except (ValueError, KeyError, TypeError, struct.error) as error:
             raise TransportUnavailable(f"{self._directory}: {what} is damaged") from error
-
-    @contextmanager
-    def _faults(self) -> Iterator[None]:
-        try:
-            yield
-        except (lmdb.Error, OSError) as error:
-            raise self._fault(error) from error
-
-    def _fault(self, error: Exception) -> TransportError:
-        if isinstance(error, lmdb.MapFullError):
-            fault: TransportError = TransportFull(f"{self._directory} has no room; raise map_size")
-        elif getattr(error, "code", getattr(error, "errno", None)) in _NO_ROOM:
-            fault = TransportFull(f"{self._directory} has no room ({error}); free some space on its volume")
-        else:
-            fault = TransportUnavailable(f"{self._directory} does not work: {error}")
-        fault.__cause__ = error
-        return fault
 
 
 def _put_all(

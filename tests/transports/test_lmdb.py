@@ -19,8 +19,9 @@ from tests.transports.peer_process import Peer
 from transports import Entry, InvalidTransport, Receipt, TransportFull, TransportUnavailable, Update
 from transports.lmdb import LMDBTransport, Recent
 from transports.lmdb_directory import unusable
+from transports.lmdb_environment import Options
 from transports.lmdb_rows import row_of
-from transports.lmdb_store import Options, Store
+from transports.lmdb_store import Store
 from transports.worker import Record
 
 MIB = 1 << 20
