@@ -28,6 +28,10 @@ SILENCE = 4
 """How many times `dispatch_timeout` a peer may take to answer at all: a slow reader's kernel still does."""
 LONGEST = 2**31 - 1
 """What the kernel takes for a number of milliseconds: 24 days."""
+ANSWERING = 2.0
+"""Seconds that requests under way may take once the streams are let go."""
+LOOK = 0.01
+"""Seconds between two looks whether they are over; uvicorn's own end takes a tenth of a second at least."""
 STANDBY_AFTER = 1.5
 """Seconds that the store may take to open before we listen. More than the default `lock_timeout`: a process that is
 going to fail must not look healthy before."""
@@ -53,7 +57,6 @@ class HubServer(uvicorn.Server):
             access_log=False,
             server_header=False,
             backlog=BACKLOG,
-            timeout_graceful_shutdown=2,
         )
         super().__init__(config)
         self._hub = hub
@@ -87,10 +90,21 @@ class HubServer(uvicorn.Server):
         for server in self.servers:
             server.close()
         await self._hub.drain(self._hub.settings.drain)
-        await super().shutdown(sockets)
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        end = asyncio.get_running_loop().time() + ANSWERING
+        while self._under_way() and asyncio.get_running_loop().time() < end:  # noqa: ASYNC110 - uvicorn tells nobody
+            await asyncio.sleep(LOOK)
+        for task in self.server_state.tasks:
+            task.cancel()
         for connection in list(self.server_state.connections):
             # A reader that takes nothing would keep its connection, and the event loop, from ever closing.
             connection.transport.abort()
+        for listening in sockets or ():
+            listening.close()
+
+    def _under_way(self) -> bool:
+        return bool(self.server_state.connections or self.server_state.tasks)
 
 
 def run(settings: Settings, *, on_ready: Callable[[tuple[str, int]], None] | None = None) -> int:
