@@ -11,12 +11,17 @@ from tests.swarm.measure import Run
 from tests.swarm.strategies import Strategy
 
 LATE = "without a 2xx"
+ALWAYS = ((float("-inf"), float("inf")),)
+
+Span = Sequence[float]
+"""Begin and end, in Unix seconds."""
 
 
 @dataclass(frozen=True)
 class Figures:
     """``gap``: the longest time without a 2xx, seconds; ``one``: the same for a single publisher, the unluckiest; both
-    without the time in which the load itself did not run, of which ``stalled`` is the longest.
+    while something was done to the service, and without the time in which the load itself did not run, of which
+    ``stalled`` is the longest.
 
     ``lost``: acknowledged updates that are not in the history, or that a subscriber did not get. ``twice``: updates
     that one connection brought twice; ``stored_twice``: under two ids. ``cut_off``: subscribers that got an answer on
@@ -43,11 +48,12 @@ def figures(run: Run) -> Figures:
     ledger: list[dict[str, Any]] = sorted(load["ledger"], key=lambda entry: entry["answered"])
     acknowledged = {entry["data"] for entry in ledger}
     subscribers, stopped = load["subscribers"], load["stopped"]
+    acts = [(begun, until) for begun, until, *_ in run.acts]
     ended = [each for one in subscribers + load["idle"] for each in one["connections"] if _while(run, each["closed"])]
     return Figures(
         state=", ".join(dict.fromkeys(state for *_, state in run.acts)),
-        gap=longest([*(entry["answered"] for entry in ledger), stopped], load["stalls"]),
-        one=max(longest([*each, stopped], load["stalls"]) for each in _by_publisher(ledger)),
+        gap=longest([*(entry["answered"] for entry in ledger), stopped], load["stalls"], acts),
+        one=max(longest([*each, stopped], load["stalls"], acts) for each in _by_publisher(ledger)),
         stalled=max((until - begun for begun, until in load["stalls"]), default=0.0),
         acknowledged=len(acknowledged),
         lost=len(acknowledged - set(load["history"]) | missed(acknowledged, subscribers)),
@@ -68,12 +74,14 @@ def _by_publisher(ledger: Sequence[dict[str, Any]]) -> list[list[float]]:
     return list(found.values())
 
 
-def longest(times: Iterable[float], stalls: Sequence[Sequence[float]] = ()) -> float:
-    """Between two that follow each other, less what they share with a stall; none but the end: for ever."""
-    return max((_span(earlier, later, stalls) for earlier, later in pairwise(sorted(times))), default=float("inf"))
+def longest(times: Iterable[float], stalls: Sequence[Span] = (), acts: Sequence[Span] = ALWAYS) -> float:
+    """Between two that follow each other, during an act, less what they share with a stall. Only one: for ever."""
+    spans = list(pairwise(sorted(times)))
+    during = (each for each in spans if any(each[0] < until and begun < each[1] for begun, until in acts))
+    return max((_span(*each, stalls) for each in during), default=0.0 if spans else float("inf"))
 
 
-def _span(earlier: float, later: float, stalls: Sequence[Sequence[float]]) -> float:
+def _span(earlier: float, later: float, stalls: Sequence[Span]) -> float:
     shared = sum(max(0.0, min(later, until) - max(earlier, begun)) for begun, until in stalls)
     return later - earlier - shared
 

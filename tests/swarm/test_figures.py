@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.swarm.figures import Figures, broken_bars, figures
+from tests.swarm.figures import Figures, broken_bars, figures, longest
 from tests.swarm.measure import Run
 from tests.swarm.picture import picture
 from tests.swarm.report import table
@@ -49,6 +49,17 @@ def test_nothing_wrong() -> None:
         "completed", pytest.approx(0.05), pytest.approx(0.1), 0, 18, 0, 0, 0, 0, 1, 0, pytest.approx(0.3), 0
     )
     assert broken_bars(ROW, found) == []
+
+
+def test_only_what_was_done_makes_a_gap() -> None:
+    """A silence counts whole if it touches an act, and not at all if nothing was done in it."""
+    times = [0.0, 1.0, 4.0, 5.0, 9.0]
+    assert longest(times, (), [(4.5, 6.0)]) == 4.0
+    assert longest(times, (), [(1.5, 2.0)]) == 3.0
+    assert longest(times, [(2.0, 3.5)], [(1.5, 2.0)]) == 1.5
+    assert longest(times, (), [(4.2, 4.8)]) == 1.0
+    assert longest(times) == 4.0
+    assert longest([9.0]) == float("inf")
 
 
 def spoil(what: str) -> Run:
