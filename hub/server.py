@@ -112,7 +112,7 @@ def run(settings: Settings, *, on_ready: Callable[[tuple[str, int]], None] | Non
     prepare("%(levelname)s %(name)s: %(message)s")
     try:
         hub = Hub(settings)
-        listener = bind(settings.listen, SILENCE * settings.dispatch_timeout)
+        listener = listener_of(settings)
     except (InvalidTransport, InvalidKey, OSError) as error:
         return give_up(error)
     return serve(hub, listener, on_ready or (lambda _address: None))
@@ -142,6 +142,11 @@ def prepare(log_format: str) -> None:
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def listener_of(settings: Settings) -> socket.socket:
+    """The socket that the settings want, as `bind` makes it."""
+    return bind(settings.listen, SILENCE * settings.dispatch_timeout)
 
 
 def bind(address: tuple[str, int], silence: float = 0) -> socket.socket:

@@ -49,7 +49,7 @@ def run(settings: Settings, *, on_ready: Announce) -> int:
     server.prepare("%(levelname)s %(process)d %(name)s: %(message)s")
     try:
         demand_shared(open_transport(settings.transport_url), settings.workers)
-        listener = server.bind(settings.listen, server.SILENCE * settings.dispatch_timeout)
+        listener = server.listener_of(settings)
     except (InvalidTransport, OSError) as error:
         return server.give_up(error)
     with listener, Supervisor(settings.workers, listener, _worker_of(settings), on_ready) as supervisor:

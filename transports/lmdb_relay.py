@@ -195,36 +195,32 @@ def _lost() -> TransportUnavailable:
 
 def _bound(directory: Path) -> socket.socket:
     stale = directory / NAME
-    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
+    with _named(directory) as (bound, path):
         os.fchmod(bound.fileno(), 0o600)  # before there is a name: updates pass here without a token
         if stale.is_socket():
             stale.unlink()
-        with _address(directory) as path:
-            bound.bind(path)
-    except BaseException:
-        bound.close()
-        raise
+        bound.bind(path)
     return bound
 
 
 def _connected(directory: Path) -> socket.socket:
     """Never blocks: the kernel connects at once, or refuses because nobody listens or too many wait."""
-    connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connected.setblocking(False)
-    try:
-        with _address(directory) as path:
-            connected.connect(path)
-    except BaseException:
-        connected.close()
-        raise
+    with _named(directory) as (connected, path):
+        connected.setblocking(False)
+        connected.connect(path)
     return connected
 
 
 @contextmanager
-def _address(directory: Path) -> Iterator[str]:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+def _named(directory: Path) -> Iterator[tuple[socket.socket, str]]:
+    """A new socket, closed again when the block fails, and what a socket in the directory is called."""
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        yield address(str(directory), descriptor, NAME)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            yield made, address(str(directory), descriptor, NAME)
+        finally:
+            os.close(descriptor)
+    except BaseException:
+        made.close()
+        raise

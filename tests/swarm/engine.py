@@ -14,6 +14,9 @@ from typing import Any, Self
 DEADLINE = 60.0
 PREFERRED = ("nice", "--adjustment=-10")
 """What else the machine does must not look like a gap of the hub's. Where it is not allowed it is but a warning."""
+HISTORY = 100
+"""Ended tasks that Swarm keeps of each replica. With its 5, one can be forgotten while the service's log is read, which
+then fails: a hub that can't start is started every few seconds."""
 IN_ITS_OWN_NETWORK = 'test "$1" = host || ip link set lo up; shift; exec "$@"'
 
 
@@ -59,7 +62,7 @@ class Engine:
         """A network of its own, and a Swarm of one node."""
         self._stop()
         self._start("own")
-        self.docker("swarm", "init", "--advertise-addr", "127.0.0.1")
+        self.docker("swarm", "init", "--advertise-addr", "127.0.0.1", "--task-history-limit", str(HISTORY))
 
     def _start(self, network: str) -> None:
         spaces = [
