@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from tests.swarm.engine import Engine, say
-from tests.swarm.figures import LATE, broken_bars, figures
+from tests.swarm.figures import LATE, broken_bars, figures, in_the_gap
 from tests.swarm.images import build
 from tests.swarm.measure import KEY, Measurement, Run
 from tests.swarm.report import write
@@ -30,7 +30,7 @@ def main(names: Sequence[str]) -> int:
     if not names:
         write(runs)
     for run in runs:
-        say(f"{run.strategy.name}: {figures(run)}")
+        say(f"{run.strategy.name}: {figures(run)}; {in_the_gap(run)}")
     for each in broken:
         say(f"FAILED {each}")
     return 1 if broken else 0
@@ -51,7 +51,7 @@ def alone(engine: Engine, strategy: Strategy, base: str) -> Run:
         broken = broken_bars(strategy, figures(run))
         if len(broken) != 1 or LATE not in broken[0]:
             return run
-        say(f"{strategy.name}: {broken[0]}; once more")
+        say(f"{strategy.name}: {broken[0]}; {in_the_gap(run)}; once more")
     return Measurement(engine, strategy, base).run()
 
 

@@ -52,7 +52,7 @@ def figures(run: Run) -> Figures:
     ended = [each for one in subscribers + load["idle"] for each in one["connections"] if _while(run, each["closed"])]
     return Figures(
         state=", ".join(dict.fromkeys(state for *_, state in run.acts)),
-        gap=longest([*(entry["answered"] for entry in ledger), stopped], load["stalls"], acts),
+        gap=longest(_answers(run), load["stalls"], acts),
         one=max(longest([*each, stopped], load["stalls"], acts) for each in _by_publisher(ledger)),
         stalled=max((until - begun for begun, until in load["stalls"]), default=0.0),
         acknowledged=len(acknowledged),
@@ -76,14 +76,38 @@ def _by_publisher(ledger: Sequence[dict[str, Any]]) -> list[list[float]]:
 
 def longest(times: Iterable[float], stalls: Sequence[Span] = (), acts: Sequence[Span] = ALWAYS) -> float:
     """Between two that follow each other, during an act, less what they share with a stall. Only one: for ever."""
-    spans = list(pairwise(sorted(times)))
-    during = (each for each in spans if any(each[0] < until and begun < each[1] for begun, until in acts))
-    return max((_span(*each, stalls) for each in during), default=0.0 if spans else float("inf"))
+    points = sorted(times)
+    silence = longest_silence(points, stalls, acts)
+    return _seconds(silence, stalls) if silence else 0.0 if len(points) > 1 else float("inf")
 
 
-def _span(earlier: float, later: float, stalls: Sequence[Span]) -> float:
-    shared = sum(max(0.0, min(later, until) - max(earlier, begun)) for begun, until in stalls)
-    return later - earlier - shared
+def longest_silence(times: Iterable[float], stalls: Sequence[Span], acts: Sequence[Span]) -> Span | None:
+    """The two between which it is."""
+    during = (each for each in pairwise(sorted(times)) if any(_shared(each, [act]) for act in acts))
+    return max(during, key=lambda each: _seconds(each, stalls), default=None)
+
+
+def _seconds(span: Span, stalls: Sequence[Span]) -> float:
+    return span[1] - span[0] - _shared(span, stalls)
+
+
+def _shared(span: Span, others: Sequence[Span]) -> float:
+    return sum(max(0.0, min(span[1], until) - max(span[0], begun)) for begun, until in others)
+
+
+def in_the_gap(run: Run) -> str:
+    """What the disk did and what publishers met in the longest time without a 2xx."""
+    acts = [(begun, until) for begun, until, *_ in run.acts]
+    silence = longest_silence(_answers(run), run.load["stalls"], acts)
+    if silence is None:
+        return "no gap"
+    met = Counter(what for when, _, what in run.load["troubles"] if silence[0] <= when <= silence[1])
+    told = "; ".join(f"{count} times {what}" for what, count in met.most_common()) or "nothing"
+    return f"in the gap the disk stood still for {_shared(silence, run.disk):.2f} s, publishers met {told}"
+
+
+def _answers(run: Run) -> list[float]:
+    return [*(entry["answered"] for entry in run.load["ledger"]), run.load["stopped"]]
 
 
 def repeated(events: Sequence[str]) -> int:

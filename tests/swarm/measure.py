@@ -24,13 +24,14 @@ TERMINAL = {"completed", "paused", "rollback_completed", "rollback_paused"}
 
 @dataclass
 class Run:
-    """What one row brought. ``acts``: (from, to, what, how the update ended)."""
+    """What one row brought. ``acts``: (from, to, what, how the update ended); ``disk``: when it stood still."""
 
     strategy: Strategy
     acts: list[tuple[float, float, str, str]]
     containers: list[Container]
     load: dict[str, Any]
     log: str
+    disk: list[tuple[float, float]]
 
 
 def until(condition: Any, what: str, seconds: float = PATIENCE) -> Any:
@@ -72,7 +73,7 @@ class Measurement:
         finally:
             containers = witness.stop()
             self._remove()
-        return Run(self._strategy, self._acts, containers, result, log)
+        return Run(self._strategy, self._acts, containers, result, log, witness.disk)
 
     def _deploy(self) -> None:
         files = [part for each in self._strategy.files for part in ("--compose-file", str(ROOT / each))]

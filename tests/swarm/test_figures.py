@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.swarm.figures import Figures, broken_bars, figures, longest
+from tests.swarm.figures import Figures, broken_bars, figures, in_the_gap, longest
 from tests.swarm.measure import Run
 from tests.swarm.picture import picture
 from tests.swarm.report import table
@@ -36,10 +36,11 @@ def run() -> Run:
         "history": data,
         "behind": 0,
         "stalls": [],
+        "troubles": [],
     }
     container = Container("1", "row_hub.1.x", "hub:a", "10.0.0.2", [(9.0, "start"), (9.5, "health_status: healthy")])
     container.held.append((9.1, 10.3))
-    return Run(ROW, [(10.0, 10.3, "update", "completed")], [container], load, "")
+    return Run(ROW, [(10.0, 10.3, "update", "completed")], [container], load, "", [])
 
 
 def test_nothing_wrong() -> None:
@@ -60,6 +61,15 @@ def test_only_what_was_done_makes_a_gap() -> None:
     assert longest(times, (), [(4.2, 4.8)]) == 1.0
     assert longest(times) == 4.0
     assert longest([9.0]) == float("inf")
+
+
+def test_what_happened_in_the_gap() -> None:
+    """Beside a gap stands how long the disk stood still in it, and what publishers met then."""
+    late = spoil("no publish at the end")
+    late.disk += [(10.1, 10.45), (11.0, 12.0)]
+    late.load["troubles"] = [(10.4, "10.0.0.2", "503"), (10.5, "10.0.0.3", "503"), (9.0, "10.0.0.2", "refused")]
+    assert in_the_gap(late) == "in the gap the disk stood still for 0.20 s, publishers met 2 times 503"
+    assert in_the_gap(run()) == "in the gap the disk stood still for 0.00 s, publishers met nothing"
 
 
 def spoil(what: str) -> Run:

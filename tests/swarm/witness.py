@@ -1,6 +1,7 @@
 """What the node saw while a service was updated: containers that came and went, and who held the lock when."""
 
 import json
+import os
 import re
 import threading
 import time
@@ -12,6 +13,8 @@ from typing import Any
 from tests.swarm.engine import Engine, Failed
 
 POLL = 0.02
+SLOW = 0.05
+"""Seconds for a page to be on the disk, from which on the disk stands still."""
 
 
 @dataclass
@@ -31,10 +34,11 @@ class Container:
 
 
 class Witness:
-    """Looks on in two threads from `start` until `stop`."""
+    """Looks on in three threads from its beginning until `stop`. ``disk``: from when to when it stood still."""
 
     def __init__(self, engine: Engine, stack: str) -> None:
         self.containers: dict[str, Container] = {}
+        self.disk: list[tuple[float, float]] = []
         self._engine, self._stack = engine, stack
         self._over = threading.Event()
         self._events = engine.start(
@@ -42,7 +46,8 @@ class Witness:
             *("--filter", "type=container", "--filter", f"label=com.docker.swarm.service.name={stack}_hub"),
             *("--since", str(int(time.time()) - 1), "--format", "{{json .}}"),
         )
-        self._threads = [threading.Thread(target=each, daemon=True) for each in (self._follow, self._watch)]
+        looks = (self._follow, self._watch, self._write)
+        self._threads = [threading.Thread(target=each, daemon=True) for each in looks]
         for each in self._threads:
             each.start()
 
@@ -101,6 +106,16 @@ class Witness:
                 self._held(each, since.pop(each), now)
         for each, begun in since.items():
             self._held(each, begun, time.time())
+
+    def _write(self) -> None:
+        """What a hub waits for before it answers: a page of its own, on the same disk."""
+        with (self._engine.folder / f"{self._stack}.probe").open("wb", buffering=0) as file:
+            while not self._over.wait(POLL):
+                begun = time.time()
+                os.pwrite(file.fileno(), bytes(4096), 0)
+                os.fdatasync(file.fileno())
+                if (ended := time.time()) - begun > SLOW:
+                    self.disk.append((begun, ended))
 
     def _held(self, container: str, begun: float, ended: float) -> None:
         if container in self.containers:
