@@ -13,7 +13,7 @@ from tests.swarm.report import write
 from tests.swarm.starts import refused_files, wrong_starts
 from tests.swarm.strategies import FAILING, GOOD, Strategy
 
-TRIES = 3
+TRIES = 5
 
 
 def main(names: Sequence[str]) -> int:
