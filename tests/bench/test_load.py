@@ -57,6 +57,13 @@ async def test_every_event_counts_once_wherever_the_bytes_are_cut() -> None:
     assert report["refused"] == report["lost"] == 0
 
 
+async def publish_to(load: Load, subscribers: int) -> None:
+    """One publish begins once so many subscribers have their answer."""
+    await asyncio.to_thread(load.pool, "publish", 1, post("/", STAMP))
+    await asyncio.to_thread(load.open, subscribers, [head("GET", "/")])
+    load.start("publish", 0, 1)
+
+
 async def test_latency_is_the_time_since_an_event_was_due() -> None:
     """What comes 50 ms after it was published is 50 ms late, or a little more."""
     streams: list[asyncio.StreamWriter] = []
@@ -76,9 +83,7 @@ async def test_latency_is_the_time_since_an_event_was_due() -> None:
 
     async with server(echo) as address:
         with Load(address) as load:
-            await asyncio.to_thread(load.pool, "publish", 1, post("/", STAMP))
-            await asyncio.to_thread(load.open, 1, [head("GET", "/")])
-            load.start("publish", 0, 1)
+            await publish_to(load, 1)
             assert await asyncio.to_thread(load.events, 1, 10.0)
             assert await asyncio.to_thread(load.answered, "publish", 10.0)
             report = await asyncio.to_thread(load.report)
@@ -113,9 +118,7 @@ async def test_what_is_refused_is_reported() -> None:
 
     async with server(refuse) as address:
         with Load(address) as load:
-            await asyncio.to_thread(load.pool, "publish", 1, post("/", STAMP))
-            await asyncio.to_thread(load.open, 2, [head("GET", "/")])
-            load.start("publish", 0, 1)
+            await publish_to(load, 2)
             assert await asyncio.to_thread(load.answered, "publish", 10.0)
             load.start("publish", 0, 0)
             report = await asyncio.to_thread(load.report)

@@ -1,12 +1,9 @@
 """A hub that is killed while it works."""
 
 import random
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from signal import SIGKILL, SIGTERM
 from time import monotonic
-
-import pytest
 
 from tests.e2e.processes import (
     Address,
@@ -25,12 +22,6 @@ from tests.e2e.processes import (
 KILLS = 20
 ANSWERS = range(20, 120)
 """At least so many publishes are answered between two kills; which are under way then is chance."""
-
-
-@pytest.fixture
-def hubs(tmp_path: Path) -> Iterator[Hubs]:
-    with Hubs(tmp_path) as hubs:
-        yield hubs
 
 
 async def kill_while_it_works(hub: Hub, publishers: Sequence[Publisher], address: Address) -> float:

@@ -36,12 +36,6 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 @pytest.fixture
-def hubs(tmp_path: Path) -> Iterator[Hubs]:
-    with Hubs(tmp_path) as hubs:
-        yield hubs
-
-
-@pytest.fixture
 def store(tmp_path: Path) -> str:
     return f"lmdb://{tmp_path}/store"
 

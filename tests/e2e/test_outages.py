@@ -3,9 +3,8 @@
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from time import monotonic
 
 import pytest
@@ -18,12 +17,6 @@ from tests.transports.valkey import Valkey
 
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 READY = "/mercure/health/ready"
-
-
-@pytest.fixture
-def hubs(tmp_path: Path) -> Iterator[Hubs]:
-    with Hubs(tmp_path) as hubs:
-        yield hubs
 
 
 async def publish(address: Address, data: str) -> tuple[Answer, float]:

@@ -3,7 +3,6 @@
 import os
 import signal
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
 
@@ -21,12 +20,6 @@ os.execv(sys.executable, [sys.executable, "-c", {COMMAND!r}, *sys.argv[1:]])
 """
 """For a file's permissions to count, whoever runs the tests."""
 NOBODY = 65534
-
-
-@pytest.fixture
-def hubs(tmp_path: Path) -> Iterator[Hubs]:
-    with Hubs(tmp_path) as hubs:
-        yield hubs
 
 
 async def refusal(hub: Hub) -> str:

@@ -45,12 +45,6 @@ Dispatcher.run = run
 
 
 @pytest.fixture
-def hubs(tmp_path: Path) -> Iterator[Hubs]:
-    with Hubs(tmp_path) as hubs:
-        yield hubs
-
-
-@pytest.fixture
 def valkey() -> Iterator[Valkey]:
     with Valkey() as server:
         yield server

@@ -48,7 +48,7 @@ def figures(run: Run) -> Figures:
     ledger: list[dict[str, Any]] = sorted(load["ledger"], key=lambda entry: entry["answered"])
     acknowledged = {entry["data"] for entry in ledger}
     subscribers, stopped = load["subscribers"], load["stopped"]
-    acts = [(begun, until) for begun, until, *_ in run.acts]
+    acts = _acts(run)
     ended = [each for one in subscribers + load["idle"] for each in one["connections"] if _while(run, each["closed"])]
     return Figures(
         state=", ".join(dict.fromkeys(state for *_, state in run.acts)),
@@ -76,7 +76,7 @@ def _by_publisher(ledger: Sequence[dict[str, Any]]) -> list[list[float]]:
 
 def longest(times: Iterable[float], stalls: Sequence[Span] = (), acts: Sequence[Span] = ALWAYS) -> float:
     """Between two that follow each other, during an act, less what they share with a stall. Only one: for ever."""
-    points = sorted(times)
+    points = list(times)
     silence = longest_silence(points, stalls, acts)
     return _seconds(silence, stalls) if silence else 0.0 if len(points) > 1 else float("inf")
 
@@ -97,13 +97,16 @@ def _shared(span: Span, others: Sequence[Span]) -> float:
 
 def in_the_gap(run: Run) -> str:
     """What the disk did and what publishers met in the longest time without a 2xx."""
-    acts = [(begun, until) for begun, until, *_ in run.acts]
-    silence = longest_silence(_answers(run), run.load["stalls"], acts)
+    silence = longest_silence(_answers(run), run.load["stalls"], _acts(run))
     if silence is None:
         return "no gap"
     met = Counter(what for when, _, what in run.load["troubles"] if silence[0] <= when <= silence[1])
     told = "; ".join(f"{count} times {what}" for what, count in met.most_common()) or "nothing"
     return f"in the gap the disk stood still for {_shared(silence, run.disk):.2f} s, publishers met {told}"
+
+
+def _acts(run: Run) -> list[Span]:
+    return [act[:2] for act in run.acts]
 
 
 def _answers(run: Run) -> list[float]:
