@@ -104,15 +104,15 @@ class ActiveSubscriptions:
         except TransportClosed:
             raise
         except TransportError as error:
-            self._say_late(error)
-            await asyncio.sleep(RETRY)
-            # What began under a node that is no more has begun anew.
-            return [each for each in part if not each.active or node == self._node]
+            return await self._later(node, part, error)
 
-    def _say_late(self, error: TransportError) -> None:
+    async def _later(self, node: str, part: Sequence[Change], error: TransportError) -> list[Change]:
+        """What is left of them after a while: what began under a node that is no more has begun anew."""
         if not self._late:
             logger.warning("the store does not answer, subscriptions are announced later: %s", error)
         self._late = True
+        await asyncio.sleep(RETRY)
+        return [each for each in part if not each.active or node == self._node]
 
     async def _tell(self, node: str, part: Sequence[Change]) -> list[Change]:
         """Whoever lists the store and then follows the log sees each change at least once. What is to be told next."""
@@ -120,9 +120,7 @@ class ActiveSubscriptions:
         try:
             entered = bool(begun) and await self._enter(node, begun)
         except TransportFull as error:
-            self._say_late(error)
-            await asyncio.sleep(RETRY)
-            return self._ends_first(each for each in part if not each.active or node == self._node)
+            return self._ends_first(await self._later(node, part, error))
         if entered:
             await self._publish(begun, active=True)
         if ended:
