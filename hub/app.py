@@ -8,19 +8,21 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
-from starlette.routing import BaseRoute, Route
-from starlette.types import Scope
+from starlette.middleware import Middleware
+from starlette.routing import BaseRoute, Route, request_response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hub.audiences import Audiences
 from hub.authorization import Authorizer
 from hub.cors import Cors
 from hub.dispatcher import Dispatcher
 from hub.documents import ROOT
-from hub.errors import Problem, answer_problem
+from hub.errors import Problem
 from hub.health import Ready, live
 from hub.keys import VerificationKey
 from hub.lifecycle import Lifecycle
 from hub.matchers import Matching
+from hub.metadata import METADATA_PATH, Metadata, Methods
 from hub.presence import ActiveSubscriptions
 from hub.publish import Publish
 from hub.settings import PATH, Settings
@@ -69,7 +71,21 @@ class Hub:
         self.cors = Cors(settings.cors_origins)
         shared = (self.lifecycle, self.authorizer, self.matching, self.cors)
         self._publish = Publish(self.transport, *shared, settings.max_request_body_size)
-        self._subscribe = Subscribe(self.streams, *shared, settings.write_timeout, settings.protocol, self.active)
+        self._subscribe = Subscribe(
+            self.streams,
+            *shared,
+            settings.max_request_body_size,
+            settings.write_timeout,
+            settings.protocol,
+            self.active,
+        )
+        self.metadata = Metadata(
+            settings.protocol,
+            settings.resource_identifier,
+            settings.authorization_servers,
+            settings.cookie_name,
+            settings.subscriptions,
+        )
 
     def direct(self, scope: Scope, body: bytes, offer: Offer) -> bool:
         """`hub.wire.Direct`: the two hot paths, before the router and the middleware."""
@@ -80,17 +96,21 @@ class Hub:
         return scope["method"] == "GET" and self._subscribe.direct(scope, offer)
 
     def routes(self) -> list[BaseRoute]:
-        subscriptions = Subscriptions(self.transport, self.lifecycle, self.authorizer, self.settings.protocol)
-        listed = [Route(f"{ROOT}{rest}", subscriptions, methods=["GET"]) for rest in ("", "/{rest:path}")]
-        ready = Ready(self.transport, self.lifecycle)
-        return [
-            Route(PATH, self._subscribe, methods=["GET"]),
-            Route(PATH, self._publish, methods=["POST"]),
-            *(listed if self.active is not None else ()),
-            Route("/mercure/health/live", live),
-            Route("/mercure/health/ready", ready.answer),
-            Route("/healthz", live),
-        ]
+        subscribe: ASGIApp = self._subscribe
+        ready = request_response(Ready(self.transport, self.lifecycle).answer)
+        endpoints: dict[str, dict[str, ASGIApp]] = {
+            PATH: {"GET": subscribe, "QUERY": subscribe, "POST": self._publish},
+            "/": {"GET": request_response(self.metadata.page)},
+            "/mercure/health/live": {"GET": request_response(live)},
+            "/mercure/health/ready": {"GET": ready},
+            "/healthz": {"GET": request_response(live)},
+        }
+        if self.metadata.published:
+            endpoints[METADATA_PATH] = {"GET": request_response(self.metadata.document)}
+        if self.active is not None:
+            listed = Subscriptions(self.transport, self.lifecycle, self.authorizer, self.settings.protocol)
+            endpoints |= {f"{ROOT}{rest}": {"GET": listed} for rest in ("", "/{rest:path}")}
+        return [Route(path, Methods(methods)) for path, methods in endpoints.items()]
 
     async def open(self) -> None:
         """Open the store, which may wait for its lock, and begin to serve. Raises `InvalidTransport`."""
@@ -200,13 +220,19 @@ class Application(Starlette):
 
     direct: Direct
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == "*":
+            # OPTIONS * asks about the server as a whole (RFC 9110 section 9.3.7), which no route is for.
+            scope = {**scope, "path": PATH, "raw_path": PATH.encode()}
+        await super().__call__(scope, receive, send)
+
 
 def application(hub: Hub) -> Application:
     """The routes with CORS and problem details. Whoever runs it opens and closes the hub."""
     app = Application(
         routes=hub.routes(),
-        middleware=hub.cors.middleware(),
-        exception_handlers={Problem: answer_problem},
+        middleware=[Middleware(hub.cors.around)],
+        exception_handlers={Problem: hub.metadata.answer_problem},
     )
     app.direct = hub.direct
     return app

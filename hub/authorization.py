@@ -17,6 +17,8 @@ from hub.matchers import Matching
 MAX_TOKEN = 8_192  # characters
 MAX_AUDIENCE = 300
 """Characters of the audience that is derived from ``Host``, which is the client's own text: a host name has 253."""
+MAX_COOKIES = 4
+"""Cookies that are tried: each costs a signature, and whoever can set one can set many."""
 MAX_CACHED = 4_096  # verified tokens kept: about 2 KiB each, 20 KiB for the longest
 
 _LEGACY_COOKIE = "mercureAuthorization"
@@ -26,7 +28,9 @@ _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
 class _Presented(NamedTuple):
-    token: str
+    """``tokens``: from one place, in the order in which they are tried; at least one."""
+
+    tokens: Sequence[str]
     place: Literal["header", "query", "cookie"]
 
 
@@ -98,14 +102,33 @@ class Authorizer:
             raise InsufficientScope("the access token does not grant subscribing to what this URL shows")
 
     def _presented(self, request: HTTPConnection) -> _Presented | None:
-        """The header wins over the query, and the query over cookies, which browsers send unasked."""
-        headers = request.headers.getlist("authorization")
-        if headers:
-            return _Presented(_bearer(headers), "header")
+        """The header wins over the query, and the query over cookies, which browsers send unasked.
+
+        Another scheme than Bearer is for somebody else, such as a proxy that asks for a password (RFC 7235): it
+        counts as no token.
+        """
+        bearers = [value for value in request.headers.getlist("authorization") if _is_bearer(value)]
+        if bearers:
+            return _Presented([_bearer(bearers)], "header")
         if "authorization" in request.query_params:
-            return _Presented(self._from_query(request), "query")
-        cookies = request.cookies
-        return next((_Presented(cookies[name], "cookie") for name in self._cookies if cookies.get(name)), None)
+            return _Presented([self._from_query(request)], "query")
+        tokens = self._from_cookies(request)
+        return _Presented(tokens, "cookie") if tokens else None
+
+    def _from_cookies(self, request: HTTPConnection) -> list[str]:
+        """Those of the 1.0 name before those of the 0.x name, and of one name in the order in which they came.
+
+        A name may come several times: the cookie of the narrower path first (RFC 6265 section 5.4), which need not be
+        the hub's own.
+        """
+        found: dict[str, list[str]] = {name: [] for name in self._cookies}
+        for header in request.headers.getlist("cookie"):
+            for pair in header.split(";"):
+                name, _, value = pair.strip(" \t").partition("=")
+                token = value.strip(" \t").removeprefix('"').removesuffix('"')
+                if token and name in found:
+                    found[name].append(token)
+        return [token for tokens in found.values() for token in tokens][:MAX_COOKIES]
 
     def _from_query(self, request: HTTPConnection) -> str:
         if "0.x" not in self._generations:
@@ -131,16 +154,30 @@ class Authorizer:
         )
 
     def _grants(self, role: str, key: VerificationKey, presented: _Presented, request: HTTPConnection) -> Grants:
-        if len(presented.token) > MAX_TOKEN:
-            raise InvalidToken
+        """What the first token allows that verifies; where none does, the first one's error."""
         audience = self._resource_identifier or f"{own_origin(request)}/.well-known/mercure"
         if len(audience) > MAX_AUDIENCE:
             raise InvalidToken
-        cached = (role, presented.token, audience)
-        verified = self._verified.get(cached) or self._verify(key, presented.token, audience)
+        refused: InvalidToken | None = None
+        for token in presented.tokens:
+            try:
+                grants = self._granted_by(token, role, key, audience)
+            except InvalidToken as error:
+                refused = refused or error
+            else:
+                if presented.place == "query" and grants.generation == "1.0":
+                    raise InvalidTokenRequest(
+                        "a 1.0 access token may not be in the URL: send it as Authorization: Bearer"
+                    )
+                return grants
+        raise refused or InvalidToken
+
+    def _granted_by(self, token: str, role: str, key: VerificationKey, audience: str) -> Grants:
+        if len(token) > MAX_TOKEN:
+            raise InvalidToken
+        cached = (role, token, audience)
+        verified = self._verified.get(cached) or self._verify(key, token, audience)
         _check_expiry(verified.expires)
-        if presented.place == "query" and verified.generation == "1.0":
-            raise InvalidTokenRequest("a 1.0 access token may not be in the URL: send it as Authorization: Bearer")
         self._keep(cached, verified)
         return verified
 
@@ -189,13 +226,17 @@ def _check_expiry(expires: float | None) -> None:
         raise InvalidToken
 
 
+def _is_bearer(header: str) -> bool:
+    """The scheme in any case (RFC 9110 section 11.1)."""
+    return header.replace("\t", " ").partition(" ")[0].lower() == "bearer"
+
+
 def _bearer(headers: Sequence[str]) -> str:
-    """RFC 6750 section 2.1; the scheme in any case (RFC 9110 section 11.1)."""
+    """RFC 6750 section 2.1."""
     if len(headers) > 1:
         raise InvalidTokenRequest("there are several Authorization headers: send one")
-    scheme, _, token = headers[0].partition(" ")
-    token = token.strip(" ")
-    if scheme.lower() != "bearer" or not (len(token) > MAX_TOKEN or _BEARER.fullmatch(token)):
+    token = headers[0].partition(" ")[2].strip(" ")
+    if not (len(token) > MAX_TOKEN or _BEARER.fullmatch(token)):
         raise InvalidTokenRequest("the Authorization header must be Bearer, a space and the access token")
     return token
 

@@ -254,8 +254,7 @@ def check(dev: bool, **flags: object) -> None:
 
     settings = _load(flags, dev)
     for name, value in settings.shown().items():
-        separator = ":" if name == "listen" else " "
-        click.echo(f"{name}: {separator.join(map(str, value)) if isinstance(value, tuple) else value}")
+        click.echo(f"{name}: {' '.join(map(str, value)) if isinstance(value, tuple) else value}")
     codes = [_check_key(settings, role) for role in ("publisher", "subscriber")]
     sys.exit(max(*codes, asyncio.run(_check_store(settings))))
 

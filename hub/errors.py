@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from http import HTTPStatus
 
-from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 
@@ -57,9 +56,3 @@ class InsufficientScope(Problem):
 
     def __init__(self, detail: str) -> None:
         super().__init__(403, detail, {"WWW-Authenticate": 'Bearer error="insufficient_scope"'})
-
-
-async def answer_problem(_request: Request, problem: Exception) -> Response:
-    """Starlette's exception handler for `Problem`."""
-    assert isinstance(problem, Problem)  # noqa: S101 - registered for this type alone
-    return problem.response()

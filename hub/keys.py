@@ -1,7 +1,10 @@
 """Keys that verify and sign tokens. A key has one algorithm, and the token has no say in it (RFC 8725 section 3.1)."""
 
 import json
+import re
+from base64 import urlsafe_b64decode
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -19,6 +22,7 @@ _CURVES = {"ES256": "secp256r1", "ES384": "secp384r1", "ES512": "secp521r1"}
 _RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 
 _PEM = "-----BEGIN"
+_TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
 _SMALLEST_RSA = 2048  # bits; RFC 7518 section 3.3
 
 _PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | ed448.Ed448PublicKey
@@ -114,6 +118,7 @@ def _pinned(algorithm: str) -> jwt.PyJWS:
 
 def _secret(key: str, algorithm: str, name: str) -> bytes:
     text = _read(key, name).removesuffix("\n") if key.startswith("file:") else key
+    _refuse_token(text, name)
     if not text:
         raise InvalidKey(f"{name} is empty: set it to a secret of at least {_DIGESTS[algorithm]} random characters")
     if text.startswith(("/run/secrets/", "./", "../")) or (text.startswith("/") and _is_file(text)):
@@ -143,11 +148,24 @@ def _pem(key: str, algorithm: str, name: str) -> bytes:
         raise InvalidKey(f"{name} is empty: {algorithm} takes a PEM text, or the path of a PEM file")
     if not text.startswith(_PEM) and text.startswith(("/", "./", "../", "file:")):
         text = _read(text, name).strip()
+    _refuse_token(text, name)
     if not text.startswith(_PEM):
         raise InvalidKey(
             f"{name} is no PEM text and no path of a file, and {algorithm} takes one; a secret takes HS256"
         )
     return text.replace("\\n", "\n").encode()  # environment files often hold a PEM text in one line
+
+
+def _refuse_token(text: str, name: str) -> None:
+    """What jwt.io shows first is a token: as a secret it would verify nothing that anybody signs."""
+    head, _, rest = text.partition(".")
+    if rest.count(".") != 1 or _TOKEN.fullmatch(text) is None:
+        return
+    header: object = None
+    with suppress(ValueError, RecursionError):
+        header = json.loads(urlsafe_b64decode(head + "=" * (-len(head) % 4)))
+    if isinstance(header, dict):
+        raise InvalidKey(f"{name} is a token, not a key: set it to the secret or the public key that verifies tokens")
 
 
 def _load_pem(pem: bytes, name: str) -> object:

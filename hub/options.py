@@ -30,7 +30,10 @@ class Failure(click.ClickException):
 
 
 FLAGS = {
-    "listen": ("HOST:PORT", "Address to listen on; :3000 is every interface, port 0 any free one.  [0.0.0.0:3000]"),
+    "listen": (
+        "HOST:PORT",
+        "Addresses to listen on, between commas; :3000 is every interface, :0 any free port.  [:3000]",
+    ),
     "transport_url": ("URL", "Where updates are kept, such as memory:// or lmdb:///data/hub.  [lmdb://mercure-data]"),
     "publisher_jwt_key": ("K", "Secret or PEM that publishers' tokens are verified with; rather use the variable."),
     "publisher_jwt_alg": ("A", "Its algorithm.  [HS256]"),
@@ -48,6 +51,7 @@ FLAGS = {
     "protocol": ("both|1.0|0.x", "Generations of the protocol to serve.  [both]"),
     "trusted_issuers": ('"URI …"', "Issuers (iss) whose 1.0 tokens count."),
     "resource_identifier": ("URI", "What 1.0 tokens are made for (aud), usually the hub's public URL."),
+    "authorization_servers": ('"URI …"', "Issuers that clients may ask for 1.0 tokens, told in the hub's metadata."),
     "cookie_name": ("NAME", "Cookie that may hold a 1.0 token.  [__Secure-mercure_access_token]"),
     "max_request_body_size": ("SIZE", "Largest request body.  [4MiB]"),
 }
@@ -74,5 +78,5 @@ alg = click.option("--alg", type=click.Choice(ALGORITHMS), help="Its algorithm. 
 
 def http_url(address: tuple[str, int]) -> str:
     """Where a hub on ``address`` answers on this machine."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address[0], address[0])  # noqa: S104 - compared, not bound
+    host = "127.0.0.1" if address[0] in ("", "0.0.0.0", "::") else address[0]  # noqa: S104 - compared, not bound
     return f"http://{f'[{host}]' if ':' in host else host}:{address[1]}"

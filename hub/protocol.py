@@ -1,11 +1,17 @@
 """uvicorn's HTTP/1.1 with bounds on what a client may send, and with connections that the application can take over."""
 
 import asyncio
+import re
 from contextlib import suppress
+from functools import lru_cache
+from http import HTTPStatus
 from math import inf
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
+import httptools
 from starlette.types import ASGIApp
+from uvicorn._types import ASGISendEvent
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -23,6 +29,57 @@ SMALL_BODY = 16 * 1024
 """Bytes of a body up to which it is waited for, so that the request can be taken as a whole."""
 BODY_WAIT = 1.0
 """Seconds that this takes at most; then the application waits for the rest."""
+
+
+_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::\d{0,5})?")
+"""``uri-host [ ":" port ]`` (RFC 9110 section 7.2), never empty: every hub has a name."""
+_PARSER_REFUSALS = {
+    # llhttp's own words for what the server can't do, where every other fault of a message is a 400.
+    "Invalid HTTP version": HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
+    "Pause on PRI/Upgrade": HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
+    "Expected HTTP/2 Connection Preface": HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
+}
+
+
+class Refusal(Exception):
+    """A request that never reaches the application: it ends the connection with ``status`` and one sentence."""
+
+    def __init__(self, status: HTTPStatus, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.sentence = sentence
+
+    @classmethod
+    def of(cls, error: httptools.HttpParserError, data: bytes) -> "Refusal":
+        """What the parser's error about ``data`` means: a callback's own refusal, or the parser's own judgement."""
+        if isinstance(error.__context__, Refusal):
+            return error.__context__
+        if isinstance(error, httptools.HttpParserInvalidMethodError) and data.lstrip()[:1].isalpha():
+            return cls(HTTPStatus.NOT_IMPLEMENTED, "this server knows no such method; names are in capitals")
+        reason = str(error)
+        status = _PARSER_REFUSALS.get(reason, HTTPStatus.BAD_REQUEST)
+        if status == HTTPStatus.HTTP_VERSION_NOT_SUPPORTED:
+            return cls(status, "this server speaks HTTP/1.1 and HTTP/1.0; a proxy in front of it may speak HTTP/2")
+        return cls(status, f"not a request of HTTP/1.1: {reason}")
+
+
+class UntilClose(RequestResponseCycle):
+    """An HTTP/1.0 request's cycle: a body of unknown length is not chunked, and ends with the connection.
+
+    RFC 9112 section 6.1: an HTTP/1.0 client must not be sent a Transfer-Encoding.
+    """
+
+    _unbounded = False
+
+    async def send(self, message: ASGISendEvent) -> None:
+        if message["type"] == "http.response.start":
+            names = [name.lower() for name, _ in message.get("headers", ())]
+            self._unbounded = b"content-length" not in names and self.scope["method"] != "HEAD"
+            if self._unbounded:
+                self.chunked_encoding = False
+        elif self._unbounded and message["type"] == "http.response.body":
+            self.expected_content_length = len(message.get("body", b""))
+        await super().send(message)
 
 
 class _Request(NamedTuple):
@@ -50,6 +107,7 @@ class HubProtocol(HttpToolsProtocol):
     _whole: _Request | None = None
     _body_timer: asyncio.TimerHandle | None = None
     _running: RequestResponseCycle | None = None
+    _refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         # uvicorn's own asks the kernel for both addresses, 12 % of what a connection costs, and hardly anybody reads
@@ -79,6 +137,7 @@ class HubProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._fields = 0
+        self._hosts: list[bytes] = []
         if self._idle:
             self._idle = False
             self._close_in(HEAD_TIMEOUT)
@@ -89,32 +148,155 @@ class HubProtocol(HttpToolsProtocol):
         # The trailers of a chunked body come here too. An error in a callback is a 400 and the end of the connection.
         self._fields += len(name) + len(value)
         if self._fields > MAX_HEAD:
-            raise ValueError(f"header fields of more than {MAX_HEAD} bytes")
-        super().on_header(name, value)
+            raise _head_too_large()
+        name = name.lower()
+        if name == b"host":
+            self._hosts.append(value)
+        elif name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
+        version, method = self.parser.get_http_version(), self.parser.get_method()
+        self._check_head(version, method)
+        if self.parser.should_upgrade():
+            return  # `_feed` has the head read again, without the field that makes it so
         self._close_in(inf)
         if len(self.pipeline) >= MAX_PIPELINED:
-            raise ValueError(f"more than {MAX_PIPELINED} pipelined requests")
+            raise Refusal(HTTPStatus.BAD_REQUEST, f"more than {MAX_PIPELINED} pipelined requests")
         self._in_head = False
-        super().on_headers_complete()
+        scope: Any = self.scope
+        scope["method"], scope["http_version"] = method.decode("ascii"), version
+        self._read_target(scope)
+        waiting, self.cycle = self.cycle, self._cycle_of(version)
+        if waiting is None or waiting.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
+
+    def _check_head(self, version: str, method: bytes) -> None:
+        """Raises `Refusal` (RFC 9112 sections 2.3, 3.2 and 6.1)."""
+        if version == "0.9":
+            raise Refusal(HTTPStatus.BAD_REQUEST, "the request line names no version, such as HTTP/1.1")
+        if version not in ("1.1", "1.0"):
+            raise Refusal(
+                HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
+                "this server speaks HTTP/1.1 and HTTP/1.0; a proxy in front of it may speak HTTP/2",
+            )
+        if method == b"CONNECT":
+            raise Refusal(HTTPStatus.NOT_IMPLEMENTED, "this server is no proxy: it knows no CONNECT")
+        if len(self._hosts) != 1 and (self._hosts or version == "1.1"):
+            raise Refusal(HTTPStatus.BAD_REQUEST, "the request needs one Host field, with the name of the hub")
+        if self._hosts and not _is_host(self._hosts[0]):
+            raise Refusal(HTTPStatus.BAD_REQUEST, "the Host field is no host and port, such as hub.example.com:443")
+        if version == "1.0" and any(name == b"transfer-encoding" for name, _ in self.headers):
+            raise Refusal(HTTPStatus.BAD_REQUEST, "HTTP/1.0 has no Transfer-Encoding; send a Content-Length")
+
+    def _read_target(self, scope: Any) -> None:
+        """The request target in its four forms (RFC 9112 section 3.2); errors are a 400."""
+        target = httptools.parse_url(self.url)
+        raw_path: bytes = target.path or b"/"
+        if raw_path == b"*" and scope["method"] != "OPTIONS":
+            raise Refusal(HTTPStatus.BAD_REQUEST, "the request target * is for OPTIONS alone")
+        if target.host is not None:
+            # The authority of an absolute target is the host that was asked, whatever Host says (section 3.2.2).
+            authority = target.host if target.port is None else b"%b:%d" % (target.host, target.port)
+            self.headers[:] = [(name, authority if name == b"host" else value) for name, value in self.headers]
+        path = raw_path.decode("ascii")
+        scope["path"] = self.root_path + (unquote(path) if "%" in path else path)
+        scope["raw_path"] = self.root_path.encode("ascii") + raw_path
+        scope["query_string"] = target.query or b""
+
+    def _cycle_of(self, version: str) -> RequestResponseCycle:
+        kind = RequestResponseCycle if version == "1.1" else UntilClose
+        return kind(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue and version == "1.1",
+            keep_alive=version == "1.1" and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+
+    def on_body(self, body: bytes) -> None:
+        if not self.cycle.response_complete:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         # Not before: a body that still arrives after an early answer is not the head of another request.
         self._in_head, self._head = True, 0
         super().on_message_complete()
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
         if self._in_head:
             if self._head > MAX_HEAD:
-                self._refuse()
+                self._refuse(_head_too_large())
                 return
             self._head += len(data)
+        refusal: Refusal | None = None
         self._parsing = True
-        super().data_received(data)
+        try:
+            self._feed(data)
+        except httptools.HttpParserError as error:
+            refusal = Refusal.of(error, data)
         self._parsing = False
         if self._whole is not None:
             self._start_or_wait(self._whole.cycle)
+        if refusal is not None:
+            self._refuse(refusal)
+
+    def _feed(self, data: bytes) -> None:
+        """Parse, and ignore every ``Upgrade`` (RFC 9110 section 7.8: a server may).
+
+        The parser takes what follows such a head for another protocol, so that the request would lose its body and the
+        body would be read as the next request. Nothing turns that off. So a head that asks for an upgrade is read
+        again by a new parser, without the field; what comes after it follows as it was sent.
+        """
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                rest = data[upgrade.args[0] :]
+                data = self._head_without_upgrade() + rest
+                self.parser = _new_parser(self)
+            else:
+                return
+
+    def _head_without_upgrade(self) -> bytes:
+        fields = [b"%b: %b\r\n" % field for field in self.headers if field[0] != b"upgrade"]
+        version = self.parser.get_http_version().encode()
+        return b"%b %b HTTP/%b\r\n%b\r\n" % (self.parser.get_method(), self.url, version, b"".join(fields))
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer what is no request, and end the connection. Earlier requests on it are answered before, and it is not.
+
+        An answer in the middle of another, or in the place of another, would be worse than none.
+        """
+        self._refused = True
+        current: RequestResponseCycle | None = self.cycle
+        if current is None or current.response_complete:
+            self.transport.write(_text_response(refusal))
+            self.transport.close()
+        elif current.more_body:  # it is this request's body that is malformed
+            current.disconnected = True
+            current.message_event.set()
+            if not (current.response_started or self.pipeline):
+                self.transport.write(_text_response(refusal))
+            self.transport.close()
+        elif current.response_started:
+            self.transport.close()
+        else:
+            current.keep_alive = False
 
     def on_response_complete(self) -> None:
         if self.pipeline or self.transport.is_closing():
@@ -147,14 +329,6 @@ class HubProtocol(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-    def _refuse(self) -> None:
-        body = f"the request head is larger than {MAX_HEAD} bytes\n".encode()
-        head = (
-            f"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode() + body)
-        self.transport.close()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override]
         """The request's head is there and its turn has come; whether its body is there too, the parser will see."""
@@ -246,6 +420,31 @@ class HubProtocol(HttpToolsProtocol):
         # What is left of the request refers to itself: without this, memory is only freed by the collector.
         self.scope = self.headers = self.parser = self.cycle = self._running = None  # type: ignore[assignment]
         return transport
+
+
+def _new_parser(protocol: HttpToolsProtocol) -> httptools.HttpRequestParser:
+    """A parser like uvicorn's own, which takes what comes after a request with ``Connection: close``."""
+    parser = httptools.HttpRequestParser(protocol)
+    parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    return parser
+
+
+@lru_cache(1024)
+def _is_host(value: bytes) -> bool:
+    return _HOST.fullmatch(value) is not None
+
+
+def _head_too_large() -> Refusal:
+    return Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the request head is larger than {MAX_HEAD} bytes")
+
+
+def _text_response(refusal: Refusal) -> bytes:
+    body = f"{refusal.sentence}\n".encode()
+    head = (
+        f"HTTP/1.1 {refusal.status.value} {refusal.status.phrase}\r\n"
+        f"content-type: text/plain; charset=utf-8\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+    )
+    return head.encode() + body
 
 
 def _head(*headers: tuple[bytes, bytes]) -> bytes:

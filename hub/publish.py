@@ -7,17 +7,18 @@ from functools import partial
 from hashlib import sha256
 from typing import NamedTuple, TypeVar
 
-from starlette.requests import ClientDisconnect, HTTPConnection, Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hub.authorization import Authorizer
 from hub.cors import Cors
 from hub.errors import Problem
+from hub.forms import check_form, read_body
 from hub.grants import Grants
 from hub.lifecycle import HOLD, Lifecycle, unavailable
 from hub.matchers import Matching
-from hub.publication import Form, check_content_type, idempotency_key, parse_form, update_from
+from hub.publication import Form, idempotency_key, parse_form, update_from
 from hub.wire import Offer, gone
 from transports import (
     IdempotencyConflict,
@@ -30,12 +31,8 @@ from transports import (
     Update,
 )
 
-BODY_TIMEOUT = 30.0
-"""Seconds that a client may take to send its body."""
 LARGE = 64 * 1024
 """Bytes of a form from which on it is decoded beside the event loop."""
-DISCARD = 16 * 1024 * 1024
-"""Bytes of a body that is too large that are read all the same: a client that is cut off does not see the answer."""
 
 ASK_AGAIN = 0.5
 """Seconds until a request that is held in standby is offered again to whoever has the store by then."""
@@ -113,7 +110,7 @@ class Publish:
 
     async def _publish(self, request: Request) -> Response:
         permission = self._permission(request)
-        body = await self._body(request)
+        body = await read_body(request, self.max_body)
         # A hostile 4 MiB takes three seconds to decode: in a thread, they are nobody else's.
         form = parse_form(body) if len(body) < LARGE else await asyncio.to_thread(parse_form, body)
         update = self._update(permission, body, form)
@@ -122,7 +119,7 @@ class Publish:
 
     def _permission(self, request: HTTPConnection) -> Permission:
         """Raises `Problem`."""
-        check_content_type(request.headers.get("Content-Type", ""))
+        check_form(request.headers, "topic=https%3A%2F%2Fexample.com%2Fbooks%2F1&data=text")
         grants = self.authorizer.publisher(request)
         return Permission(grants, idempotency_key(request.headers.getlist("Idempotency-Key")))
 
@@ -133,29 +130,6 @@ class Publish:
         if permission.key is not None:
             update = update._replace(idempotency_key=permission.key, fingerprint=sha256(body).hexdigest()[:32])
         return update
-
-    async def _body(self, request: Request) -> bytes:
-        try:
-            async with asyncio.timeout(BODY_TIMEOUT):
-                body = await self._read(request)
-        except TimeoutError:
-            raise Problem(408, "the body did not arrive in time", {"Connection": "close"}) from None
-        except ClientDisconnect:
-            raise Problem(400, "the body did not arrive whole", {"Connection": "close"}) from None
-        if len(body) > self.max_body:
-            raise Problem(413, f"the body is larger than {self.max_body} bytes", {"Connection": "close"})
-        return bytes(body)
-
-    async def _read(self, request: Request) -> bytearray:
-        """The body, or just more of it than is allowed."""
-        body = bytearray()
-        discarded = 0
-        async for part in request.stream():
-            if len(body) <= self.max_body:
-                body += part
-            elif (discarded := discarded + len(part)) > DISCARD:
-                break
-        return body
 
     async def _elsewhere(self, update: Update, scope: Scope) -> Receipt | None:
         """In standby whoever has the store appends it. None: by now it is ours. Raises `Problem`."""

@@ -1,13 +1,16 @@
 """uvicorn in our hands: sockets, signals, standby, drain."""
 
 import asyncio
+import errno
 import logging
+import os
 import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 
 import uvicorn
 import uvloop
@@ -16,6 +19,7 @@ from hub.app import Hub, application
 from hub.keys import InvalidKey
 from hub.protocol import HubProtocol
 from hub.settings import Settings
+from hub.values import EVERY_INTERFACE, Address, shown_address
 from transports import InvalidTransport
 
 BACKLOG = 4096
@@ -38,6 +42,15 @@ going to fail must not look healthy before."""
 ENDING = (signal.SIGTERM, signal.SIGINT)
 INVALID = 2
 """The exit code for what has to be set otherwise."""
+COMPLAIN = 60.0
+"""Seconds between two lines in the log about descriptors that have run out."""
+_NO_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+"""How a machine without IPv6 answers, or one whose IPv6 is switched off."""
+_FREE_PORTS = 10
+"""Tries to find a port that is free in both families."""
+
+Listeners = Sequence[socket.socket]
+"""Bound, and not listening yet; the first one's address is announced."""
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +75,7 @@ class HubServer(uvicorn.Server):
         self._hub = hub
         self._on_listening = on_listening
         self.stopping = asyncio.Event()
+        self._descriptors = Descriptors()
         hub.on_failure = self.stopping.set
 
     def told_to_end(self, number: signal.Signals) -> None:
@@ -82,6 +96,7 @@ class HubServer(uvicorn.Server):
     async def main_loop(self) -> None:
         while not self.stopping.is_set():
             await self.on_tick(0)  # the Date header
+            self._descriptors.look(time.monotonic())
             with suppress(TimeoutError):
                 async with asyncio.timeout(1):
                     await self.stopping.wait()
@@ -107,26 +122,50 @@ class HubServer(uvicorn.Server):
         return bool(self.server_state.connections or self.server_state.tasks)
 
 
-def run(settings: Settings, *, on_ready: Callable[[tuple[str, int]], None] | None = None) -> int:
+class Descriptors:
+    """Says in the log when the process can't open another connection, once in `COMPLAIN` seconds."""
+
+    def __init__(self) -> None:
+        self._quiet_until = 0.0
+
+    def look(self, now: float) -> None:
+        """Try to open one. ``now``: monotonic seconds. The event loop itself drops what it can't accept in silence."""
+        try:
+            os.close(os.dup(2))
+        except OSError:
+            if now >= self._quiet_until:
+                self._quiet_until = now + COMPLAIN
+                soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+                logger.error(
+                    "all %d descriptors are in use, new connections are dropped; raise the limit (ulimit -n,"
+                    " LimitNOFILE= of systemd, --ulimit nofile= of docker), or run more replicas",
+                    soft,
+                )
+
+
+def run(settings: Settings, *, on_ready: Callable[[Address], None] | None = None) -> int:
     """Serve until SIGTERM or SIGINT; the exit code. ``on_ready`` gets the address once it accepts connections."""
     prepare("%(levelname)s %(name)s: %(message)s")
     try:
         hub = Hub(settings)
-        listener = listener_of(settings)
+        listeners = listeners_of(settings)
     except (InvalidTransport, InvalidKey, OSError) as error:
         return give_up(error)
-    return serve(hub, listener, on_ready or (lambda _address: None))
+    return serve(hub, listeners, on_ready or (lambda _address: None))
 
 
 def serve(
     hub: Hub,
-    listener: socket.socket,
-    on_ready: Callable[[tuple[str, int]], None],
+    listeners: Listeners,
+    on_ready: Callable[[Address], None],
     lifeline: socket.socket | None = None,
 ) -> int:
-    """Serve on a socket that is bound, as `run` does. When ``lifeline`` has come to its end, so does the hub."""
-    with listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(hub, listener, on_ready, lifeline))
+    """Serve on sockets that are bound, as `run` does. When ``lifeline`` has come to its end, so does the hub."""
+    with ExitStack() as stack:
+        for listener in listeners:
+            stack.enter_context(listener)
+        runner = stack.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
+        return runner.run(_serve(hub, listeners, on_ready, lifeline))
 
 
 def give_up(error: Exception) -> int:
@@ -144,43 +183,92 @@ def prepare(log_format: str) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def listener_of(settings: Settings) -> socket.socket:
-    """The socket that the settings want, as `bind` makes it."""
-    return bind(settings.listen, SILENCE * settings.dispatch_timeout)
+def listeners_of(settings: Settings) -> Listeners:
+    """The sockets that the settings want, bound. Raises OSError with a sentence."""
+    with ExitStack() as undo:
+        listeners = [
+            undo.enter_context(listener)
+            for address in settings.listen
+            for listener in bind(address, SILENCE * settings.dispatch_timeout)
+        ]
+        undo.pop_all()
+    return listeners
 
 
-def bind(address: tuple[str, int], silence: float = 0) -> socket.socket:
-    """A socket to listen on, not listening yet. Raises OSError with a sentence.
+def bind(address: Address, silence: float = 0) -> Listeners:
+    """Sockets for each family that the host has: a name may have several, `EVERY_INTERFACE` has IPv4 and IPv6.
 
+    Each family has a socket of its own, so that clients are known by the addresses that an operator writes.
     ``silence``: seconds that a peer may leave what it is sent unanswered before its connection is broken (RFC 5482);
-    0 leaves that to the kernel, which takes a quarter of an hour. Accepted sockets inherit all that is set here.
+    0 leaves that to the kernel, which takes a quarter of an hour. Raises OSError with a sentence.
     """
-    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    tries = _FREE_PORTS if address[1] == 0 else 1
+    while True:
+        tries -= 1
+        try:
+            return _bind_families(_hosts(address), address[1], silence)
+        except OSError as error:
+            if not tries:
+                raise _cannot_listen(address, error) from error
+
+
+def _bind_families(hosts: Iterable[tuple[socket.AddressFamily, str]], port: int, silence: float) -> Listeners:
+    """One socket for each host, all on one port; those of a family that is not here are left out. Raises OSError."""
+    missing: OSError | None = None
+    with ExitStack() as undo:
+        bound: list[socket.socket] = []
+        for family, host in hosts:
+            try:
+                found = bound[0].getsockname()[1] if bound else port
+                bound.append(undo.enter_context(_bound(family, (host, found), silence)))
+            except OSError as error:
+                if error.errno not in _NO_FAMILY:
+                    raise
+                missing = error
+                logger.debug("%s: this family of addresses is not here: %s", host, error.strerror)
+        if not bound:
+            raise missing or OSError(errno.EADDRNOTAVAIL, "it has no address")
+        undo.pop_all()
+    return bound
+
+
+def _hosts(address: Address) -> Iterable[tuple[socket.AddressFamily, str]]:
+    """IPv4 first: it is what a family of its own is missing for least often."""
+    if address[0] == EVERY_INTERFACE:
+        return [(socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")]  # noqa: S104 - what is asked for
+    found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return sorted({(family, str(name[0])) for family, _, _, _, name in found})
+
+
+def _bound(family: socket.AddressFamily, address: Address, silence: float) -> socket.socket:
+    """Accepted sockets inherit all that is set here."""
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         for option, value in (*KEEPALIVE, (socket.TCP_USER_TIMEOUT, min(round(1000 * silence), LONGEST))):
             listener.setsockopt(socket.IPPROTO_TCP, option, value)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         listener.bind(address)
-    except OSError as error:
+    except OSError:
         listener.close()
-        raise _cannot_listen(address, error) from error
+        raise
     return listener
 
 
-def _cannot_listen(address: tuple[str, int], error: OSError) -> OSError:
-    return OSError(f"cannot listen on {address[0]}:{address[1]}: {error.strerror}; --listen takes another")
+def _cannot_listen(address: Address, error: OSError) -> OSError:
+    return OSError(f"cannot listen on {shown_address(address)}: {error.strerror}; --listen takes another")
 
 
 async def _serve(
     hub: Hub,
-    listener: socket.socket,
-    on_ready: Callable[[tuple[str, int]], None],
+    listeners: Listeners,
+    on_ready: Callable[[Address], None],
     lifeline: socket.socket | None,
 ) -> int:
-    server = HubServer(hub, lambda: on_ready(listener.getsockname()[:2]))
+    server = HubServer(hub, lambda: on_ready(listeners[0].getsockname()[:2]))
     _obey(server, lifeline)
     opening = asyncio.ensure_future(hub.open())
     opening.add_done_callback(lambda task: server.stopping.set() if _failed(task) else None)
@@ -190,12 +278,13 @@ async def _serve(
     if not server.stopping.is_set():
         try:
             # Whoever was bound to the address as well, and not listening yet, may have come first.
-            listener.listen(BACKLOG)
+            for listener in listeners:
+                listener.listen(BACKLOG)
         except OSError as error:
-            code = give_up(_cannot_listen(hub.settings.listen, error))
+            code = give_up(_cannot_listen(listener.getsockname()[:2], error))
         else:
             # Standby when the store is still not open: alive, and holding what comes until it is.
-            await server.serve(sockets=[listener])
+            await server.serve(sockets=list(listeners))
     stopping.cancel()
     return await _end(hub, opening) or code
 

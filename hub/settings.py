@@ -19,7 +19,7 @@ DEV_KEY = "!ChangeThisMercureHubJWTSecretKey!"
 
 PATH = "/.well-known/mercure"
 
-_LISTEN = ("0.0.0.0", 3000)  # noqa: S104 - a hub is there to be reached
+_LISTEN = ((values.EVERY_INTERFACE, 3000),)
 _CLOSE = 0.81
 _DEV_PORTS = ("", ":3000", ":3001", ":4200", ":5173", ":8000", ":8080")
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -36,8 +36,8 @@ class Settings:
     ``subscriptions``: whether active subscriptions are announced and listed. ``heartbeat``: between comments on a
     silent stream. ``write_timeout``: how long a subscriber's connection lasts. ``dispatch_timeout``: without progress
     until a reader is closed. ``drain``: over which subscribers are let go at the end. ``workers``: processes of
-    ``mercure-hub serve``. ``resource_identifier``: the ``aud`` of 1.0 tokens; None: the hub's URL as the request names
-    it.
+    ``mercure-hub serve``. ``listen``: each as `hub.values.address` has it. ``resource_identifier``: the ``aud`` of 1.0
+    tokens; None: the hub's URL as the request names it.
     """
 
     publisher_jwt_key: str = field(repr=False)
@@ -45,7 +45,7 @@ class Settings:
     publisher_jwt_alg: str = "HS256"
     subscriber_jwt_alg: str = "HS256"
     transport_url: str = "lmdb://mercure-data"
-    listen: tuple[str, int] = _LISTEN
+    listen: tuple[values.Address, ...] = _LISTEN
     anonymous: bool = False
     subscriptions: bool = False
     cors_origins: tuple[str, ...] = ()
@@ -58,13 +58,15 @@ class Settings:
     protocol: Literal["both", "1.0", "0.x"] = "both"
     trusted_issuers: tuple[str, ...] = ()
     resource_identifier: str | None = None
+    authorization_servers: tuple[str, ...] = ()
     cookie_name: str = "__Secure-mercure_access_token"
     max_request_body_size: int = 4 * 1024 * 1024
 
     def shown(self) -> dict[str, object]:
         """What may be shown: no key, no password."""
         shown = {each.name: getattr(self, each.name) for each in fields(self) if each.repr}
-        return {**shown, "transport_url": redact(self.transport_url)}
+        listen = tuple(values.shown_address(each) for each in self.listen)
+        return {**shown, "transport_url": redact(self.transport_url), "listen": listen}
 
     def __repr__(self) -> str:
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.shown().items())})"
@@ -76,7 +78,7 @@ READERS: Mapping[str, values.Reader] = {
     "subscriber_jwt_key": values.text,
     "subscriber_jwt_alg": values.choice(*values.ALGORITHMS),
     "transport_url": without_bolt,
-    "listen": values.address,
+    "listen": values.addresses,
     "anonymous": values.boolean,
     "subscriptions": values.boolean,
     "cors_origins": values.origins,
@@ -89,10 +91,22 @@ READERS: Mapping[str, values.Reader] = {
     "protocol": values.choice("both", "1.0", "0.x"),
     "trusted_issuers": values.issuers,
     "resource_identifier": values.absolute_uri,
+    "authorization_servers": values.issuers,
     "cookie_name": values.cookie_name,
     "max_request_body_size": values.body_size,
 }
 
+_OLD_NAMES = {
+    "JWT_KEY": "MERCURE_PUBLISHER_JWT_KEY and MERCURE_SUBSCRIBER_JWT_KEY",
+    "PUBLISHER_JWT_KEY": "MERCURE_PUBLISHER_JWT_KEY",
+    "SUBSCRIBER_JWT_KEY": "MERCURE_SUBSCRIBER_JWT_KEY",
+    "ALLOW_ANONYMOUS": "MERCURE_ANONYMOUS",
+    "CORS_ALLOWED_ORIGINS": "MERCURE_CORS_ORIGINS",
+    "PUBLISH_ALLOWED_ORIGINS": "MERCURE_PUBLISH_ORIGINS",
+    "DEMO": "the flag --dev",
+    "ADDR": "MERCURE_LISTEN",
+    "HEARTBEAT_INTERVAL": "MERCURE_HEARTBEAT",
+}
 _VARIABLES = tuple(f"MERCURE_{name.upper()}" for name in (*READERS, "extra_directives"))
 _OF_THE_CLIENT = ("MERCURE_HUB_URL", "MERCURE_TOKEN")
 _KNOWN = frozenset((*_VARIABLES, *(f"{name}_FILE" for name in _VARIABLES), *_OF_THE_CLIENT))
@@ -112,15 +126,15 @@ def load(
 
     ``dev``: what ``serve --dev`` takes for granted wherever nothing else is said. Raises `InvalidSetting`.
     """
-    _refuse_misspelled(environment)
     given = _gather(flags, environment)
     read = {name: _read(name, each) for name, each in given.items()}
     warnings = _site_address(read, environment)
     if dev:
         read = {**_dev(read), **read}
-    _demand_keys(read)
+    _demand_keys(read, environment)
     settings = Settings(**read)
-    return settings, [*warnings, *_warnings(settings, given, dev=dev)]
+    names = [*_misspelled(environment), *_of_an_older_hub(environment)]
+    return settings, [*names, *warnings, *_warnings(settings, given, dev=dev)]
 
 
 def variable(name: str, environment: Mapping[str, str]) -> Given | None:
@@ -138,13 +152,13 @@ def variable(name: str, environment: Mapping[str, str]) -> Given | None:
     return Given(value, direct) if value else None
 
 
-def listen_address(flag: str | None, environment: Mapping[str, str], *, dev: bool = False) -> tuple[str, int]:
-    """Where a hub with these settings listens, without a look at the others. Raises `InvalidSetting`."""
+def listen_address(flag: str | None, environment: Mapping[str, str], *, dev: bool = False) -> values.Address:
+    """The first address that a hub with these settings listens on, whatever the others are. Raises `InvalidSetting`."""
     given = _gather({"listen": flag}, environment).get("listen")
     read = {"listen": _read("listen", given)} if given else {}
     _site_address(read, environment)
-    address: tuple[str, int] = {**(_dev(read) if dev else {}), **read}.get("listen", _LISTEN)
-    return address
+    listen: tuple[values.Address, ...] = {**(_dev(read) if dev else {}), **read}.get("listen", _LISTEN)
+    return listen[0]
 
 
 def _contents(path: str, name: str) -> str:
@@ -196,19 +210,19 @@ def _site_address(read: dict[str, Any], environment: Mapping[str, str]) -> list[
         port, tls = site_port(name)
     except ValueError as error:
         raise InvalidSetting(f"SERVER_NAME: {error}") from None
-    read["listen"] = (_LISTEN[0], port)
+    read["listen"] = ((values.EVERY_INTERFACE, port),)
     served = f"SERVER_NAME: plain HTTP is served on port {port}; TLS for {name!r} is the reverse proxy's business"
     return [served] if tls else []
 
 
 def _dev(read: Mapping[str, Any]) -> dict[str, Any]:
-    port = read.get("listen", _LISTEN)[1]
-    hub = f"http://127.0.0.1:{port or _LISTEN[1]}"
+    port = read.get("listen", _LISTEN)[0][1]
+    hub = f"http://127.0.0.1:{port or _LISTEN[0][1]}"
     origins = _dev_origins(port)
     return {
         "publisher_jwt_key": DEV_KEY,
         "subscriber_jwt_key": DEV_KEY,
-        "listen": ("127.0.0.1", port),
+        "listen": (("127.0.0.1", port),),
         "anonymous": True,
         "cors_origins": origins,
         "publish_origins": origins,
@@ -226,24 +240,35 @@ def _dev_origins(port: int) -> tuple[str, ...]:
     return tuple(dict.fromkeys(values.origin(host + each) for host in hosts for each in ports))
 
 
-def _demand_keys(read: Mapping[str, Any]) -> None:
+def _demand_keys(read: Mapping[str, Any], environment: Mapping[str, str]) -> None:
     missing = [name for name in ("publisher_jwt_key", "subscriber_jwt_key") if name not in read]
     if not missing:
         return
     names = " and ".join(f"MERCURE_{name.upper()}" for name in missing)
     is_are, it = ("is", "it") if len(missing) == 1 else ("are", "them")
     files = " and ".join(f"MERCURE_{name.upper()}_FILE" for name in missing)
-    raise InvalidSetting(f"{names} {is_are} not set: set {it}, or {files}; to try the hub out, add --dev")
+    meant = [*_of_an_older_hub(environment), *_misspelled(environment)]
+    hints = "".join(f"; {hint}" for hint in meant if "KEY" in hint)
+    raise InvalidSetting(f"{names} {is_are} not set: set {it}, or {files}; to try the hub out, add --dev{hints}")
 
 
-def _refuse_misspelled(environment: Mapping[str, str]) -> None:
-    """A name that is nearly one of ours is a typo; others share the prefix (Symfony, Kubernetes, the Go hub)."""
+def _misspelled(environment: Mapping[str, str]) -> list[str]:
+    """A name that is nearly one of ours may be a typo, or another program's: Symfony, Kubernetes and the Go hub share
+    the prefix, and an application may have a ``MERCURE_URL`` of its own.
+    """
+    ours = {known.removeprefix("MERCURE_"): known for known in sorted(_KNOWN)}
+    found = []
     for name in sorted(environment):
         if not name.startswith("MERCURE_") or name in _KNOWN or not environment[name]:
             continue
-        ours = {known.removeprefix("MERCURE_"): known for known in sorted(_KNOWN)}
         if near := get_close_matches(name.removeprefix("MERCURE_"), ours, n=1, cutoff=_CLOSE):
-            raise InvalidSetting(f"{name} is not a setting; did you mean {ours[near[0]]}?")
+            found.append(f"{name} is not a setting of the hub and is ignored; did you mean {ours[near[0]]}?")
+    return found
+
+
+def _of_an_older_hub(environment: Mapping[str, str]) -> list[str]:
+    """The environment of the Go hub before 0.11, with the names that replace it."""
+    return [f"{old} is not read here; it is now {new}" for old, new in _OLD_NAMES.items() if environment.get(old)]
 
 
 def _warnings(settings: Settings, given: Mapping[str, Given], *, dev: bool) -> list[str]:
@@ -252,7 +277,7 @@ def _warnings(settings: Settings, given: Mapping[str, Given], *, dev: bool) -> l
         shown = redact(settings.transport_url)
         found.append(f"{url.source}: there is no Bolt file here; updates are kept in {shown}, which starts empty")
     if DEV_KEY in (settings.publisher_jwt_key, settings.subscriber_jwt_key) and (
-        not dev or settings.listen[0] not in _LOOPBACK
+        not dev or any(host not in _LOOPBACK for host, _ in settings.listen)
     ):
         found.append("the key is the documentation's, which everybody knows: set keys of your own")
     return found

@@ -24,8 +24,11 @@ CACHED_PAGE_SIZE = 512 * 1024
 """Bytes; larger pages are not kept, so that the cache takes 16 MiB at most, and twice that with all joined."""
 RETRY = 0.5
 """Seconds until a reader asks again a store that does not answer."""
-HEARTBEAT = b":\n\n"
-"""A comment that only keeps the connection from looking dead (WHATWG HTML, "Authoring notes")."""
+HEARTBEAT = b":\n"
+"""A comment that only keeps the connection from looking dead (WHATWG HTML, "Authoring notes").
+
+One line feed: an empty line would end an event, and several clients dispatch one that is empty.
+"""
 
 
 def first_part(entries: Sequence[Entry]) -> Sequence[Entry]:

@@ -1,4 +1,4 @@
-"""``GET /.well-known/mercure``: matchers -> grant -> cursor -> stream (Mercure, "Subscription" and "Reconnection")."""
+"""``GET`` and ``QUERY`` on the hub: matchers -> grant -> cursor -> stream (Mercure, "Subscription", "Reconnection")."""
 
 import asyncio
 import random
@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from hub.authorization import Authorizer
 from hub.cors import Cors
 from hub.errors import Problem
-from hub.forms import pairs
+from hub.forms import check_form, pairs, read_body
 from hub.grants import Grants
 from hub.lifecycle import Lifecycle
 from hub.matchers import MAX_TOPIC, InvalidMatcher, Matcher, Matching, invalid_character
@@ -28,7 +28,7 @@ from transports import EARLIEST, Position, TransportClosed, TransportUnavailable
 JITTER = 0.1
 """Part of `write_timeout` by which connections differ, so that those that came together do not leave together."""
 MAX_PARAMETERS = 1100
-"""Query parameters of one request."""
+"""Parameters of one request."""
 
 STREAM_HEADERS = {
     "Content-Type": "text/event-stream",
@@ -42,14 +42,14 @@ _TOLD_IN = {"1.0": "Mercure-Last-Event-ID", "0.x": "Last-Event-ID"}
 _GENERATIONS = {"1.0": ("1.0",), "0.x": ("0.x",), "both": ("1.0", "0.x")}
 
 
-def parse_query(query: bytes) -> list[tuple[str, str]]:
-    """The query's pairs; `Problem` 400 if they are too many or not UTF-8."""
+def parse_pairs(text: bytes, where: str) -> list[tuple[str, str]]:
+    """The pairs of a query or of a form, which ``where`` names; `Problem` 400 if they are too many or not UTF-8."""
     try:
-        return pairs(query, MAX_PARAMETERS)
+        return pairs(text, MAX_PARAMETERS)
     except UnicodeDecodeError:
-        raise Problem(400, "the query is not valid UTF-8") from None
+        raise Problem(400, f"the {where} is not valid UTF-8") from None
     except OverflowError:
-        raise Problem(400, f"the query has more than {MAX_PARAMETERS} parameters") from None
+        raise Problem(400, f"the {where} has more than {MAX_PARAMETERS} parameters") from None
 
 
 def matchers_in(pairs: Sequence[tuple[str, str]], generations: Sequence[str]) -> tuple[Matcher, ...]:
@@ -72,7 +72,10 @@ def matchers_in(pairs: Sequence[tuple[str, str]], generations: Sequence[str]) ->
 
 
 def last_event_id(header: str | None, pairs: Sequence[tuple[str, str]], generations: Sequence[str]) -> str | None:
-    """Where the client stands. The header wins: a browser resends the first query beside a fresh header."""
+    """Where the client stands. The header wins: a browser resends the first query beside a fresh header.
+
+    Of several parameters the first counts: the query component's before the body's.
+    """
     names = [name for generation in generations for name in _CURSORS[generation]]
     if header is not None:
         # Browsers send the id as UTF-8, which a header's text shows as Latin-1 (WHATWG HTML, "Last-Event-ID").
@@ -100,6 +103,7 @@ class Subscribe:
     authorizer: Authorizer
     matching: Matching
     cors: Cors
+    max_body: int
     write_timeout: float
     protocol: Literal["both", "1.0", "0.x"]
     active: ActiveSubscriptions | None = None
@@ -109,7 +113,7 @@ class Subscribe:
         if not self.lifecycle.serving:
             return False
         try:
-            asked = self._asked(HTTPConnection(scope))
+            asked = self._asked(HTTPConnection(scope), b"")
         except Problem:
             return False  # it is told why through ASGI
         if asked.last_event_id is not None:
@@ -121,14 +125,15 @@ class Subscribe:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
+        body = await self._body(request)
         if not (self.lifecycle.serving or await self.lifecycle.wait_until_open(gone(scope))):
-            await _come_back()(scope, receive, send)
+            await self._come_back(request, body)(scope, receive, send)
             return
-        asked = self._asked(request)
+        asked = self._asked(request, body)
         try:
             cursor, headers = await self._cursor(asked.last_event_id)
         except (TransportUnavailable, TransportClosed):
-            await _come_back()(scope, receive, send)
+            await self._come_back(request, body)(scope, receive, send)
             return
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         if request.method == "HEAD":
@@ -141,13 +146,20 @@ class Subscribe:
         if carry is not None:
             await carry()
 
-    def _asked(self, request: HTTPConnection) -> Asked:
+    async def _body(self, request: Request) -> bytes:
+        """The form of a QUERY (RFC 10008), whose parameters may be too many for a URL; `Problem` 400, 408, 413, 415."""
+        if request.method != "QUERY":
+            return b""
+        check_form(request.headers, "match=https%3A%2F%2Fexample.com%2Fbooks%2F1")
+        return await read_body(request, self.max_body)
+
+    def _asked(self, request: HTTPConnection, body: bytes) -> Asked:
         """Raises `Problem`."""
-        query, generations = parse_query(request.scope["query_string"]), _GENERATIONS[self.protocol]
-        matchers = matchers_in(query, generations)
+        parameters, generations = _parameters(request, body), _GENERATIONS[self.protocol]
+        matchers = matchers_in(parameters, generations)
         grants = self.authorizer.subscriber(request)
         self._check(matchers)
-        return Asked(matchers, grants, last_event_id(request.headers.get("Last-Event-ID"), query, generations))
+        return Asked(matchers, grants, last_event_id(request.headers.get("Last-Event-ID"), parameters, generations))
 
     def _check(self, matchers: Sequence[Matcher]) -> None:
         try:
@@ -163,15 +175,25 @@ class Subscribe:
         """
         if asked is None:
             return self.streams.log.position, _RAW_STREAM_HEADERS
-        position = await self._position_of(asked)
-        told = EARLIEST if position is None else asked
-        names = [_TOLD_IN[generation] for generation in _GENERATIONS[self.protocol]]
-        return position or 0, _raw(STREAM_HEADERS | dict.fromkeys(names, told))
+        position = await self.streams.log.transport.position_of(asked) if _may_exist(asked) else None
+        return position or 0, self._raw_headers_after(EARLIEST if position is None else asked)
 
-    async def _position_of(self, event_id: str) -> Position | None:
-        if event_id == EARLIEST or len(event_id) > MAX_TOPIC or invalid_character(event_id):
-            return None
-        return await self.streams.log.transport.position_of(event_id)
+    def _raw_headers_after(self, told: str) -> RawHeaders:
+        """The head of a stream that goes on after that event (Mercure, "Reconnection")."""
+        names = [_TOLD_IN[generation] for generation in _GENERATIONS[self.protocol]]
+        return _raw(STREAM_HEADERS | dict.fromkeys(names, told))
+
+    def _come_back(self, request: Request, body: bytes) -> Response:
+        """A stream that ends at once: `EventSource` reconnects after it, but gives up for good on an error.
+
+        Nothing was sent and nothing is lost, so that the client stands where it said it stands.
+        """
+        header = request.headers.get("Last-Event-ID")
+        asked = last_event_id(header, _parameters(request, body), _GENERATIONS[self.protocol])
+        response = Response(ServerSentEvent(retry=1000, sep="\n").encode(), headers={"Connection": "close"})
+        told = asked if asked is None or _may_exist(asked) else EARLIEST
+        response.raw_headers += _RAW_STREAM_HEADERS if told is None else self._raw_headers_after(told)
+        return response
 
     def _start(self, wire: Wire, asked: Asked, cursor: Position | None) -> None:
         """``cursor``: None for what the audience gets from now on."""
@@ -192,15 +214,20 @@ class Subscribe:
         return now + min(lasts, inf if expires is None else expires - time.time())
 
 
+def _parameters(request: HTTPConnection, body: bytes) -> list[tuple[str, str]]:
+    """The union of query component and body, in that order (Mercure, "Subscription"). Raises `Problem`."""
+    query = parse_pairs(request.scope["query_string"], "query")
+    return query + parse_pairs(body, "form") if body else query
+
+
+def _may_exist(event_id: str) -> bool:
+    """Whether an event may have that id; ``earliest`` and what no header could tell back are none's."""
+    return event_id != EARLIEST and len(event_id) <= MAX_TOPIC and not invalid_character(event_id)
+
+
 def _raw(headers: Mapping[str, str]) -> RawHeaders:
     """As ASGI has them. Event ids go out as UTF-8, as browsers send them back."""
     return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 
 
 _RAW_STREAM_HEADERS = _raw(STREAM_HEADERS)
-
-
-def _come_back() -> Response:
-    """A stream that ends at once: `EventSource` reconnects after it, but gives up for good on an error."""
-    soon = ServerSentEvent(retry=1000, sep="\n").encode()
-    return Response(soon, headers=STREAM_HEADERS | {"Connection": "close"})

@@ -7,6 +7,10 @@ from urllib.parse import urlsplit
 from transports.urls import count, duration, size_in_bytes
 
 Reader = Callable[[str], object]
+Address = tuple[str, int]
+"""Host and port."""
+EVERY_INTERFACE = ""
+"""The host that stands for every interface, with IPv4 and IPv6; ``0.0.0.0`` has IPv4 alone."""
 
 ALGORITHMS = (*(f"{family}{bits}" for family in ("HS", "RS", "PS", "ES") for bits in (256, 384, 512)), "EdDSA")
 
@@ -69,13 +73,24 @@ def choice(*known: str) -> Reader:
     return read
 
 
-def address(value: str) -> tuple[str, int]:
-    """Host and port of ``HOST:PORT``, ``[v6]:PORT`` or ``:PORT``, which is every IPv4 interface."""
+def addresses(value: str) -> tuple[Address, ...]:
+    """One address or several, between commas; see `address`."""
+    return tuple(dict.fromkeys(address(each.strip()) for each in value.split(",")))
+
+
+def address(value: str) -> Address:
+    """Host and port of ``HOST:PORT`` or ``[v6]:PORT``; of ``:PORT`` and ``[::]:PORT`` with `EVERY_INTERFACE`."""
     host, colon, port = value.rpartition(":")
     bare = host.removeprefix("[").removesuffix("]")
     if not colon or (":" in bare) != (host != bare) or re.search(r"[\s/@\[\]]", bare):
         raise ValueError(f"{value!r} is not HOST:PORT, [IPv6]:PORT or :PORT, such as 127.0.0.1:3000")
-    return bare or "0.0.0.0", port_number(port)  # noqa: S104 - what is asked for
+    return EVERY_INTERFACE if bare == "::" else bare, port_number(port)
+
+
+def shown_address(address: Address) -> str:
+    """The reverse of `address`."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def port_number(value: str) -> int:

@@ -21,6 +21,7 @@ from hub import server
 from hub.app import Hub
 from hub.keys import InvalidKey
 from hub.settings import Settings
+from hub.values import Address
 from transports import InvalidTransport, Transport, open_transport
 
 FIRST_PAUSE = 0.1
@@ -32,9 +33,9 @@ WELL = 30.0
 PID = 4
 """Bytes of a worker's pid, with which it says that it accepts."""
 
-Announce = Callable[[tuple[str, int]], None]
-Work = Callable[[socket.socket, Announce, socket.socket], int]
-"""What a worker does: the listener, to be called once it accepts, what becomes readable when the supervisor is dead."""
+Announce = Callable[[Address], None]
+Work = Callable[[server.Listeners, Announce, socket.socket], int]
+"""Listeners, what to call once it accepts, what becomes readable when the supervisor is dead -> the exit code."""
 
 logger = logging.getLogger(__name__)
 
@@ -49,20 +50,20 @@ def run(settings: Settings, *, on_ready: Announce) -> int:
     server.prepare("%(levelname)s %(process)d %(name)s: %(message)s")
     try:
         demand_shared(open_transport(settings.transport_url), settings.workers)
-        listener = server.listener_of(settings)
+        listeners = server.listeners_of(settings)
     except (InvalidTransport, OSError) as error:
         return server.give_up(error)
-    with listener, Supervisor(settings.workers, listener, _worker_of(settings), on_ready) as supervisor:
+    with Supervisor(settings.workers, listeners, _worker_of(settings), on_ready) as supervisor:
         return supervisor.run()
 
 
 def _worker_of(settings: Settings) -> Work:
-    def work(listener: socket.socket, on_accepting: Announce, lifeline: socket.socket) -> int:
+    def work(listeners: server.Listeners, on_accepting: Announce, lifeline: socket.socket) -> int:
         try:
             hub = Hub(settings)
         except (InvalidTransport, InvalidKey) as error:
             return server.give_up(error)
-        return server.serve(hub, listener, on_accepting, lifeline)
+        return server.serve(hub, listeners, on_accepting, lifeline)
 
     return work
 
@@ -102,9 +103,9 @@ class Supervisor:
     the supervisor can start it again, and sees that it fails. In every other case the worker is replaced.
     """
 
-    def __init__(self, number: int, listener: socket.socket, work: Work, on_ready: Announce) -> None:
-        self._number, self._listener, self._work, self._on_ready = number, listener, work, on_ready
-        self._address: tuple[str, int] = listener.getsockname()[:2]
+    def __init__(self, number: int, listeners: server.Listeners, work: Work, on_ready: Announce) -> None:
+        self._number, self._listeners, self._work, self._on_ready = number, listeners, work, on_ready
+        self._address: Address = listeners[0].getsockname()[:2]
         self._workers = [Worker()]
         self._announced = self._ending = False
         self._code = 0
@@ -117,7 +118,7 @@ class Supervisor:
 
     def __exit__(self, *_: object) -> None:
         signal.set_wakeup_fd(-1)
-        for each in (self._ours, self._theirs, self._woken, self._wake):
+        for each in (*self._listeners, self._ours, self._theirs, self._woken, self._wake):
             each.close()
 
     def run(self) -> int:
@@ -168,7 +169,7 @@ class Supervisor:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for each in (self._ours, self._woken, self._wake):
                 each.close()
-            code = self._work(self._listener, self._say_accepting, self._theirs)
+            code = self._work(self._listeners, self._say_accepting, self._theirs)
         except BaseException:
             logger.exception("the worker failed")
         finally:
@@ -204,7 +205,8 @@ class Supervisor:
     def _end(self, code: int) -> None:
         if not self._ending:
             self._ending, self._code = True, code
-            self._listener.close()
+            for listener in self._listeners:
+                listener.close()
             self._send(signal.SIGTERM)
 
     def _send(self, number: signal.Signals) -> None:

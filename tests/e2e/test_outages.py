@@ -60,7 +60,7 @@ class Reader:
     async def follow(self, connection: Connection) -> None:
         async for chunk in connection.chunks():
             self.text += chunk.decode()
-            self.heartbeats += chunk == b":\n\n"
+            self.heartbeats += chunk == b":\n"
 
 
 @asynccontextmanager

@@ -155,7 +155,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def serving(protocol: type[asyncio.Protocol] = HubProtocol, **changes: Any) -> AsyncIterator[Served]:
+async def serving(wire: type[asyncio.Protocol] = HubProtocol, **changes: Any) -> AsyncIterator[Served]:
     """A hub with anonymous subscribers on ``memory://``, changed as told."""
     defaults = {
         "publisher_jwt_key": KEY,
@@ -165,14 +165,16 @@ async def serving(protocol: type[asyncio.Protocol] = HubProtocol, **changes: Any
         "drain": 0.5,
     }
     hub = Hub(Settings(**{**defaults, **changes}))
-    listener = bind(("127.0.0.1", 0))
+    (listener,) = bind(("127.0.0.1", 0))
     listening = asyncio.Event()
-    server = HubServer(hub, listening.set, protocol)
+    server = HubServer(hub, listening.set, wire)
     opening = asyncio.ensure_future(hub.open())
     serving = asyncio.ensure_future(server.serve(sockets=[listener]))
     try:
         await asyncio.wait({opening}, timeout=0.2)
-        await listening.wait()
+        started = asyncio.ensure_future(listening.wait())
+        await asyncio.wait({started, serving}, return_when=asyncio.FIRST_COMPLETED)
+        assert not serving.done(), serving.exception()
         async with httpx.AsyncClient(timeout=DEADLINE, limits=httpx.Limits(max_connections=None)) as client:
             served = Served(hub, server, listener.getsockname(), client)
             try:

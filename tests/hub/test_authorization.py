@@ -102,12 +102,61 @@ def test_the_scheme_is_matched_in_any_case(scheme: str) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["", "Bearer", "Bearer ", "Basic YTpi", "Bearer a b", "Bearer a, Bearer b", "Bearer é", "token", "Bearer\ta.b.c"],
+    ["Bearer", "Bearer ", "Bearer a b", "Bearer a, Bearer b", "Bearer é", "Bearer\ta.b.c"],
 )
 def test_a_malformed_header_is_an_invalid_request(value: str) -> None:
     """400, and a cookie or anonymity does not stand in for it."""
     with pytest.raises(InvalidTokenRequest):
         hub(anonymous=True).subscriber(request(("Authorization", value), cookie=f"mercureAuthorization={legacy()}"))
+
+
+@pytest.mark.parametrize("value", ["Basic YTpi", "Digest username=a", "", "token", "Bearerx a"])
+def test_another_scheme_counts_as_no_token(value: str) -> None:
+    """A proxy's password is for the proxy: the cookie counts, or anonymity, or it is a 401 (RFC 9110 section 11)."""
+    header = ("Authorization", value)
+    cookie = f"mercureAuthorization={legacy()}"
+    assert hub().subscriber(request(header, cookie=cookie)).subscribe == topics("a")
+    assert hub(anonymous=True).subscriber(request(header)) == ANONYMOUS
+    with pytest.raises(Unauthorized) as caught:
+        hub().subscriber(request(header))
+    assert caught.value.headers["WWW-Authenticate"] == "Bearer"
+    assert hub().subscriber(request(header, token=legacy())).subscribe == topics("a")
+
+
+COOKIES = {
+    "foreign": "mercureAuthorization=abc.def.ghi",
+    "expired": lambda: f"mercureAuthorization={legacy(mercure={}, exp=1)}",
+    "empty": "mercureAuthorization=",
+    "foreign 1.0": "__Secure-mercure_access_token=session",
+    "no value": "mercureAuthorization",
+}
+
+
+@pytest.mark.parametrize("other", COOKIES.values(), ids=COOKIES)
+@pytest.mark.parametrize("quoted", [False, True])
+@pytest.mark.parametrize("headers", [1, 2])
+def test_any_cookie_that_verifies_counts(other: Any, quoted: bool, headers: int) -> None:
+    """Another cookie of either name, before or after a good one, does not take it away (RFC 6265 section 5.4)."""
+    other = other if isinstance(other, str) else other()
+    token = f'"{legacy()}"' if quoted else legacy()
+    for cookies in ([other, f"mercureAuthorization={token}"], [f"mercureAuthorization={token}", other]):
+        parts = ["; ".join(cookies)] if headers == 1 else cookies
+        assert hub().subscriber(request(*(("Cookie", part) for part in parts))).subscribe == topics("a")
+
+
+def test_the_first_cookie_is_answered_for_when_none_verifies() -> None:
+    """Four are tried, and no more; the error is the first one's, and never anonymity."""
+    bad = [f"mercureAuthorization=a.b.{n}" for n in range(4)]
+    good = f"mercureAuthorization={legacy()}"
+    assert hub().subscriber(request(("Cookie", "; ".join([*bad[:3], good])))).subscribe == topics("a")
+    with pytest.raises(InvalidToken):
+        hub(anonymous=True).subscriber(request(("Cookie", "; ".join([*bad, good]))))
+
+
+def test_a_bearer_that_does_not_verify_is_not_saved_by_a_cookie() -> None:
+    """The header alone is judged (Mercure, "Presenting the Access Token")."""
+    with pytest.raises(InvalidToken):
+        hub(anonymous=True).subscriber(request(token="a.b.c", cookie=f"mercureAuthorization={legacy()}"))
 
 
 def test_several_headers_are_an_invalid_request() -> None:

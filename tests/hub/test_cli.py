@@ -109,7 +109,7 @@ def test_serve_hands_over_every_flag(monkeypatch: pytest.MonkeyPatch) -> None:
         publisher_jwt_alg="HS384",
         subscriber_jwt_alg="HS512",
         transport_url="memory://",
-        listen=("0.0.0.0", 1),
+        listen=(("", 1),),
         anonymous=True,
         cors_origins=("http://a",),
         publish_origins=("http://b",),
@@ -127,7 +127,7 @@ def test_serve_hands_over_every_flag(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_serve_prints_warnings_on_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
     """What an operator should know does not stop the hub."""
     result, settings = served(monkeypatch, "--dev", SERVER_NAME="https://hub.example")
-    assert settings.listen == ("0.0.0.0", 80)
+    assert settings.listen == (("", 80),)
     assert result.stderr.startswith("mercure-hub: warning: SERVER_NAME: plain HTTP is served on port 80")
 
 

@@ -269,3 +269,20 @@ def test_any_text_either_verifies_or_is_an_invalid_signature(token: str) -> None
     for key in (load(SECRET), load(keys("ES256")[1], "ES256"), load(keys("EdDSA")[1], "EdDSA")):
         with pytest.raises(InvalidSignature):
             key.verify(token)
+
+
+@pytest.mark.parametrize("algorithm", ["HS256", "RS256", "EdDSA"])
+@pytest.mark.parametrize("as_file", [False, True])
+def test_a_token_is_no_key(algorithm: str, as_file: bool, tmp_path: Path) -> None:
+    """What jwt.io shows first, pasted as the key, ends the start with a sentence that does not hold it."""
+    token = sign(CLAIMS, SECRET, "HS256", type="JWT")
+    (tmp_path / "key").write_text(token)
+    with pytest.raises(InvalidKey, match="NAME is a token, not a key") as caught:
+        VerificationKey.load(f"file://{tmp_path}/key" if as_file else token, algorithm, name="NAME")
+    assert token not in str(caught.value)
+
+
+@pytest.mark.parametrize("secret", ["a.b.c", "eyJhbGciOiJIUzI1NiJ9.x", "one.two.three", "Zm9v.YmFy.YmF6"])
+def test_a_secret_with_dots_is_a_secret(secret: str) -> None:
+    """Only three parts whose first is a JSON object make a token."""
+    assert VerificationKey.load(secret, "HS256", name="NAME").algorithm == "HS256"

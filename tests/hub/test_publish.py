@@ -9,10 +9,12 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.datastructures import Headers
 
 from hub.errors import Problem
+from hub.forms import FORM, check_form
 from hub.matchers import Matching
-from hub.publication import FORM, MAX_TOPICS, check_content_type, idempotency_key, parse_form, update_from
+from hub.publication import MAX_TOPICS, idempotency_key, parse_form, update_from
 from tests.hub.serving import PUBLISHER, TOPIC, WIRES, Served, bearer, problem, serving, token
 from transports import IdempotencyConflict, Transport, TransportFull, TransportUnavailable
 from transports.memory import MemoryTransport
@@ -165,15 +167,44 @@ def test_any_idempotency_key_is_a_key_or_a_problem(values: list[str]) -> None:
 def test_other_bodies_are_415(value: str) -> None:
     """Only forms in UTF-8 are read."""
     with pytest.raises(Problem) as caught:
-        check_content_type(value)
+        check_form(Headers({"Content-Type": value}), "topic=a&data=b")
     assert caught.value.status == 415
+
+
+@pytest.mark.parametrize("value", ["application/json", "multipart/form-data; boundary=x"])
+def test_a_body_of_another_kind_is_told_what_works(value: str) -> None:
+    """The sentence shows one line of a form that the hub takes."""
+    with pytest.raises(Problem, match="such as topic=a&data=b"):
+        check_form(Headers({"Content-Type": value}), "topic=a&data=b")
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "deflate, gzip", "x"])
+def test_an_encoded_body_is_not_taken_for_a_form(coding: str) -> None:
+    """A 415 that says which coding works, and the body is never parsed (RFC 9110 section 12.5.3)."""
+    with pytest.raises(Problem) as caught:
+        check_form(Headers({"Content-Type": FORM, "Content-Encoding": coding}), "topic=a")
+    assert (caught.value.status, caught.value.headers) == (415, {"Accept-Encoding": "identity"})
+
+
+@pytest.mark.parametrize("coding", ["identity", "Identity", ""])
+def test_a_body_that_says_it_is_not_encoded_is_a_form(coding: str) -> None:
+    """``identity`` is no coding."""
+    check_form(Headers({"Content-Type": FORM, "Content-Encoding": coding}), "topic=a")
+
+
+@pytest.mark.parametrize("name", ["topic[]", "topic[0]", "topic[a]"])
+def test_a_list_as_php_writes_it_is_told_how_to_repeat_a_field(name: str) -> None:
+    """`http_build_query` spells arrays with brackets: the field would be ignored as an unknown one."""
+    for form in ({name: ["a"]}, {"topic": ["a"], name: ["b"]}):
+        with pytest.raises(Problem, match="repeat the field 'topic'"):
+            update_from(form, Matching("https://hub.example/.well-known/mercure"))
 
 
 @given(st.text(st.characters(max_codepoint=255)))
 def test_any_content_type_is_read_or_refused(value: str) -> None:
     """A hostile Content-Type is a 415 at worst."""
     try:
-        check_content_type(value)
+        check_form(Headers({"Content-Type": value}), "topic=a")
     except Problem as error:
         assert error.status == 415  # noqa: PT017
 

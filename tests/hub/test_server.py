@@ -68,7 +68,7 @@ async def test_half_a_request_does_not_wait_for_ever(served: Served, monkeypatch
 
 async def test_half_a_body_does_not_wait_for_ever(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """A body that never ends is a 408."""
-    monkeypatch.setattr("hub.publish.BODY_TIMEOUT", 0.1)
+    monkeypatch.setattr("hub.forms.BODY_TIMEOUT", 0.1)
     head = f"POST /.well-known/mercure HTTP/1.1\r\nHost: hub\r\nAuthorization: {PUBLISHER['Authorization']}\r\n"
     body = "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\ntopic=a"
     reader, writer = await served.raw((head + body).encode())
@@ -80,11 +80,11 @@ async def test_half_a_body_does_not_wait_for_ever(served: Served, monkeypatch: p
     "garbage", [b"\x16\x03\x01\x02\x00\x01\x00", b"GET / HTTP/9.9\r\n\r\n", b"\r\n\r\n\0", b"PRI * HTTP/2.0\r\n\r\n"]
 )
 async def test_garbage_is_refused(served: Served, garbage: bytes) -> None:
-    """What is not HTTP/1 ends in a 4xx or a closed connection."""
+    """What is not HTTP/1 ends in a 400, a 505 where it is another version, or a closed connection."""
     reader, writer = await served.raw(garbage)
     writer.write_eof()
     first = (await answer(reader)).split(b"\r\n")[0]
-    assert first == b"" or b" 4" in first
+    assert first == b"" or first.split()[1] in (b"400", b"505")
     writer.close()
 
 
@@ -395,5 +395,6 @@ async def test_a_stream_that_opens_during_the_drain_is_ended() -> None:
 
 def test_the_longest_dispatch_timeout() -> None:
     """Four times the longest that the settings take is more than the kernel counts to; it gets what it can count."""
-    with bind(("127.0.0.1", 0), SILENCE * seconds("366d")) as listener:
+    (listener,) = bind(("127.0.0.1", 0), SILENCE * seconds("366d"))
+    with listener:
         assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 2**31 - 1

@@ -31,7 +31,7 @@ def test_defaults_need_only_the_keys() -> None:
     settings, warnings = load({}, KEYS)
     assert settings == Settings(publisher_jwt_key="a publisher's secret", subscriber_jwt_key="a subscriber's secret")
     assert (settings.listen, settings.transport_url, settings.heartbeat) == (
-        ("0.0.0.0", 3000),
+        (("", 3000),),
         "lmdb://mercure-data",
         40,
     )
@@ -128,8 +128,44 @@ def test_a_missing_key_says_what_to_set(environment: dict[str, str], named: list
     ],
 )
 def test_a_misspelled_variable_is_told(typo: str, meant: str) -> None:
-    """A name that is nearly ours is an error with the nearest name, not a setting that silently does nothing."""
-    assert refusal(**{typo: "1"}) == f"{typo} is not a setting; did you mean {meant}?"
+    """A name that is nearly ours is warned of with the nearest one: it may be another program's, and stops nothing."""
+    assert warnings_of(**{typo: "1"}) == [f"{typo} is not a setting of the hub and is ignored; did you mean {meant}?"]
+
+
+def test_a_missing_key_names_its_misspelling() -> None:
+    """What is warned of otherwise is part of the error where it is the cause of it."""
+    with pytest.raises(InvalidSetting, match="did you mean MERCURE_PUBLISHER_JWT_KEY") as caught:
+        load({}, {"MERCURE_PUBLISHER_JWT_KEYS": "hunter2", "JWT_KEY": "hunter3"})
+    assert "JWT_KEY is not read here" in str(caught.value)
+    assert "hunter" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["MERCURE_URL", "MERCURE_JWT_SECRET", "MERCURE_PUBLISHER_JWT", "MERCURE_SERVICE_HOST"])
+def test_the_applications_own_variables_stop_nothing(name: str) -> None:
+    """Symfony's and Kubernetes' names are in the same environment."""
+    assert load({}, {**KEYS, name: "x"})[0] == load({}, KEYS)[0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("JWT_KEY", "MERCURE_PUBLISHER_JWT_KEY"),
+        ("PUBLISHER_JWT_KEY", "MERCURE_PUBLISHER_JWT_KEY"),
+        ("SUBSCRIBER_JWT_KEY", "MERCURE_SUBSCRIBER_JWT_KEY"),
+        ("ALLOW_ANONYMOUS", "MERCURE_ANONYMOUS"),
+        ("CORS_ALLOWED_ORIGINS", "MERCURE_CORS_ORIGINS"),
+        ("PUBLISH_ALLOWED_ORIGINS", "MERCURE_PUBLISH_ORIGINS"),
+        ("DEMO", "--dev"),
+        ("ADDR", "MERCURE_LISTEN"),
+        ("HEARTBEAT_INTERVAL", "MERCURE_HEARTBEAT"),
+    ],
+)
+def test_the_go_hubs_old_names_are_told_the_new_ones(old: str, new: str) -> None:
+    """An environment from before 0.11 of the Go hub gets one warning for each of its names."""
+    (warning,) = warnings_of(**{old: "hunter2"})
+    assert warning.startswith(f"{old} is not read here")
+    assert new in warning
+    assert "hunter2" not in warning
 
 
 @pytest.mark.parametrize(
@@ -146,17 +182,22 @@ def test_other_programs_share_the_prefix(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "address"),
+    ("text", "addresses"),
     [
-        ("127.0.0.1:3000", ("127.0.0.1", 3000)),
-        (":3001", ("0.0.0.0", 3001)),
-        ("[::1]:3000", ("::1", 3000)),
-        ("hub.internal:0", ("hub.internal", 0)),
+        ("127.0.0.1:3000", (("127.0.0.1", 3000),)),
+        (":3001", (("", 3001),)),
+        ("[::]:3001", (("", 3001),)),
+        ("0.0.0.0:3001", (("0.0.0.0", 3001),)),
+        ("[::1]:3000", (("::1", 3000),)),
+        ("hub.internal:0", (("hub.internal", 0),)),
+        ("127.0.0.1:3000, [::1]:3000,:80", (("127.0.0.1", 3000), ("::1", 3000), ("", 80))),
     ],
 )
-def test_listen_forms(text: str, address: tuple[str, int]) -> None:
-    """HOST:PORT, :PORT for every interface, brackets round IPv6, port 0 for any."""
-    assert settings_of(MERCURE_LISTEN=text).listen == address
+def test_listen_forms(text: str, addresses: tuple[tuple[str, int], ...]) -> None:
+    """HOST:PORT, :PORT for every interface and family, brackets round IPv6, port 0 for any, several between commas."""
+    settings = settings_of(MERCURE_LISTEN=text)
+    assert settings.listen == addresses
+    assert settings_of(MERCURE_LISTEN=",".join(settings.shown()["listen"])).listen == addresses  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -331,14 +372,14 @@ def test_a_directive_does_not_show_its_arguments() -> None:
 def test_server_name_is_a_port(name: str, port: int, warned: bool) -> None:
     """The Go image's site address gives the port; where it would have served TLS, a warning says who does now."""
     settings, warnings = load({}, {**KEYS, "SERVER_NAME": name})
-    assert settings.listen == ("0.0.0.0", port)
+    assert settings.listen == (("", port),)
     assert ["reverse proxy" in each for each in warnings] == [True] * warned
 
 
 def test_an_address_of_ours_beats_server_name() -> None:
     """SERVER_NAME counts only where neither the flag nor the variable is given."""
-    assert settings_of({"listen": ":1"}, SERVER_NAME="https://hub.example").listen == ("0.0.0.0", 1)
-    assert settings_of(MERCURE_LISTEN=":2", SERVER_NAME="https://hub.example").listen == ("0.0.0.0", 2)
+    assert settings_of({"listen": ":1"}, SERVER_NAME="https://hub.example").listen == (("", 1),)
+    assert settings_of(MERCURE_LISTEN=":2", SERVER_NAME="https://hub.example").listen == (("", 2),)
 
 
 @pytest.mark.parametrize("name", ["hub.example:http", "ftp://a", ":1 :2", ":99999", ","])
@@ -378,7 +419,7 @@ def test_bolt_of_no_file_is_refused() -> None:
 def test_dev_is_complete() -> None:
     """--dev needs nothing, stays on this machine, and warns of nothing."""
     settings, warnings = load({}, {}, dev=True)
-    assert settings.listen == ("127.0.0.1", 3000)
+    assert settings.listen == (("127.0.0.1", 3000),)
     assert settings.publisher_jwt_key == settings.subscriber_jwt_key == DEV_KEY
     assert settings.anonymous
     assert "http://localhost:3000" in settings.cors_origins
@@ -406,11 +447,11 @@ def test_the_documented_key_is_for_this_machine() -> None:
 def test_the_address_alone() -> None:
     """A health check learns where the hub listens from an environment that serve would refuse for other reasons."""
     environment = {"MERCURE_HEARTBEAT": "soon"}
-    assert listen_address(None, environment) == ("0.0.0.0", 3000)
+    assert listen_address(None, environment) == ("", 3000)
     assert listen_address(None, environment, dev=True) == ("127.0.0.1", 3000)
-    assert listen_address(None, {**environment, "MERCURE_LISTEN": ":80"}) == ("0.0.0.0", 80)
-    assert listen_address(None, {"SERVER_NAME": "hub.example"}) == ("0.0.0.0", 80)
-    assert listen_address(":1", {"MERCURE_LISTEN": ":80"}, dev=True) == ("0.0.0.0", 1)
+    assert listen_address(None, {**environment, "MERCURE_LISTEN": ":80"}) == ("", 80)
+    assert listen_address(None, {"SERVER_NAME": "hub.example"}) == ("", 80)
+    assert listen_address(":1", {"MERCURE_LISTEN": ":80"}, dev=True) == ("", 1)
 
 
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
@@ -433,7 +474,7 @@ def test_any_server_name_is_a_port_or_an_error(text: str) -> None:
         settings, _ = load({}, {**KEYS, "SERVER_NAME": text})
     except InvalidSetting:
         return
-    assert 0 <= settings.listen[1] < 65536
+    assert 0 <= settings.listen[0][1] < 65536
 
 
 @given(st.sampled_from(["bolt://", "bolt:///"]), TEXT)
