@@ -9,7 +9,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from hub.errors import Problem
 from hub.lifecycle import Lifecycle
-from transports import Transport, TransportError
+from transports import Transport, TransportError, TransportFull, TransportReplaced
 
 CHECK_TIMEOUT = 1.5
 """Seconds that the store may take; with the rest of the request it stays under 2."""
@@ -53,6 +53,10 @@ class Ready:
         try:
             async with asyncio.timeout(CHECK_TIMEOUT):
                 await self.transport.check()
+        except TransportFull:
+            return "the store is full"
+        except TransportReplaced:
+            return "the store was removed or replaced; restart the hub"
         except (TransportError, TimeoutError):
             return "the store does not answer"
         return ""

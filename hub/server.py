@@ -8,7 +8,6 @@ import resource
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
@@ -21,6 +20,7 @@ from hub.protocol import HubProtocol
 from hub.settings import Settings
 from hub.values import EVERY_INTERFACE, Address, shown_address
 from transports import InvalidTransport
+from transports.episode import Seldom
 
 BACKLOG = 4096
 """Connections that may wait to be accepted: after a restart all clients come at once."""
@@ -96,7 +96,7 @@ class HubServer(uvicorn.Server):
     async def main_loop(self) -> None:
         while not self.stopping.is_set():
             await self.on_tick(0)  # the Date header
-            self._descriptors.look(time.monotonic())
+            self._descriptors.look()
             with suppress(TimeoutError):
                 async with asyncio.timeout(1):
                     await self.stopping.wait()
@@ -126,15 +126,14 @@ class Descriptors:
     """Says in the log when the process can't open another connection, once in `COMPLAIN` seconds."""
 
     def __init__(self) -> None:
-        self._quiet_until = 0.0
+        self._complain = Seldom(COMPLAIN)
 
-    def look(self, now: float) -> None:
-        """Try to open one. ``now``: monotonic seconds. The event loop itself drops what it can't accept in silence."""
+    def look(self) -> None:
+        """Try to open one. The event loop itself drops what it can't accept in silence."""
         try:
             os.close(os.dup(2))
         except OSError:
-            if now >= self._quiet_until:
-                self._quiet_until = now + COMPLAIN
+            if self._complain.due():
                 soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
                 logger.error(
                     "all %d descriptors are in use, new connections are dropped; raise the limit (ulimit -n,"

@@ -17,6 +17,7 @@ from transports.base import (
     TransportClosed,
     TransportError,
     TransportFull,
+    TransportReplaced,
     TransportUnavailable,
     Update,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "TransportClosed",
     "TransportError",
     "TransportFull",
+    "TransportReplaced",
     "TransportUnavailable",
     "Update",
     "open_transport",

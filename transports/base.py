@@ -169,6 +169,10 @@ class TransportFull(TransportUnavailable):
     """The store has no room, even after trimming."""
 
 
+class TransportReplaced(TransportUnavailable):
+    """What was opened is gone, or something else stands in its place: nobody would find what is stored now."""
+
+
 class HistoryTrimmed(TransportError):
     """Entries after the asked position are gone: whoever stood there has missed some."""
 

@@ -1,6 +1,7 @@
 """``lmdb:///directory?lock=shared&size=N…``: a log on disk, for one process or for all of one host."""
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -20,7 +21,7 @@ from transports.base import (
     TransportUnavailable,
     Update,
 )
-from transports.lmdb_directory import Parameters, in_use, make, unusable
+from transports.lmdb_directory import Parameters, in_use, make, network_file_system, unusable
 from transports.lmdb_presence import LMDBPresence, PresenceTables
 from transports.lmdb_relay import Relay, relay
 from transports.lmdb_rows import row_of
@@ -40,12 +41,15 @@ RECENT_BYTES = 8 << 20
 
 T = TypeVar("T")
 
+logger = logging.getLogger(__name__)
+
 
 class LMDBTransport(Transport):
     """``lock``: ``exclusive`` (one process, the default) or ``shared`` (many on one host).
 
     ``lock_timeout``: how long `open` waits for the lock (1s). ``size`` and ``ttl``: what history keeps (all that fits).
     ``map_size``: bytes that the file may take (1GiB); above three quarters of it the oldest updates go.
+    ``network_fs=yes``: also where the directory lies on a network file system, with a shared lock.
     ``sync=off``: an append returns before the disk has it, so that a power cut may lose it.
 
     While it is open, the interpreter switches threads more often (`transports.worker.SWITCH`).
@@ -90,6 +94,7 @@ class LMDBTransport(Transport):
         said, held = self._said, ExitStack()
         try:
             make(said.directory)
+            self._judge_file_system(said)
             lock = await hold(said.directory / "lock", shared=said.shared, timeout=said.lock_timeout)
             held.callback(lock.release)
         except TimeoutError as error:
@@ -97,6 +102,17 @@ class LMDBTransport(Transport):
         except OSError as error:
             raise InvalidTransport(self.url, unusable(said.directory, error)) from error
         return held
+
+    def _judge_file_system(self, said: Parameters) -> None:
+        """Raises `InvalidTransport` where several processes of one map would not be kept apart."""
+        kind = network_file_system(said.directory)
+        if not kind:
+            return
+        where = f"{said.directory} is on {kind}, where neither a memory map nor a lock can be relied on"
+        cure = "put it on a local volume, or use a redis:// URL"
+        if said.shared and not said.network_fs:
+            raise InvalidTransport(self.url, f"{where}: {cure}; network_fs=yes opens it all the same")
+        logger.warning("%s: %s", where, cure)
 
     def _store(self, held: ExitStack) -> Store:
         if not self.shared:

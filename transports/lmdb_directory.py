@@ -8,20 +8,23 @@ from typing import Self
 from urllib.parse import unquote
 
 from transports.lmdb_environment import Options
+from transports.lmdb_file import file_system_of, is_networked
 from transports.urls import count, duration, parameters, size_in_bytes, split
 
 SMALLEST_MAP = 1 << 20
-_KNOWN = frozenset({"lock", "lock_timeout", "size", "ttl", "sync", "map_size"})
+MOUNTS = Path("/proc/self/mountinfo")
+_KNOWN = frozenset({"lock", "lock_timeout", "size", "ttl", "sync", "map_size", "network_fs"})
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """``lock_timeout``: seconds."""
+    """``lock_timeout``: seconds. ``network_fs``: whether a network file system will do for a shared lock."""
 
     directory: Path
     shared: bool
     lock_timeout: float
     options: Options
+    network_fs: bool = False
 
     @classmethod
     def of(cls, url: str) -> Self:
@@ -37,7 +40,9 @@ class Parameters:
             map_size=_map_size(said.get("map_size", "1GiB")),
         )
         shared = _one_of("lock", said.get("lock", "exclusive"), "exclusive", "shared") == "shared"
-        return cls(_directory(parts.netloc + parts.path), shared, duration(said.get("lock_timeout", "1s")), options)
+        network_fs = _one_of("network_fs", said.get("network_fs", "no"), "yes", "no") == "yes"
+        directory = _directory(parts.netloc + parts.path)
+        return cls(directory, shared, duration(said.get("lock_timeout", "1s")), options, network_fs)
 
 
 def _directory(path: str) -> Path:
@@ -79,9 +84,20 @@ def unusable(directory: Path, error: OSError) -> str:
         return f"{directory.parent} does not exist; create it, or mount a volume there"
     if isinstance(error, FileExistsError | NotADirectoryError):
         return f"{error.filename or directory} is not a directory; name another place"
+    if isinstance(error, IsADirectoryError):
+        return f"{error.filename or directory} is a directory where a file of the store should be; move it away"
     if error.errno == errno.EROFS:
         return f"{directory} is on a read-only file system; mount a volume there, or name another place"
     return (
-        f"{directory} can't be used by uid {os.getuid()} ({error.strerror}); "
+        f"{error.filename or directory} can't be used by uid {os.getuid()} ({error.strerror}); "
         "give it read and write access, or name another directory"
     )
+
+
+def network_file_system(directory: Path) -> str:
+    """The kind of network file system that a directory lies on; empty where it lies on none, or nobody can tell."""
+    try:
+        kind = file_system_of(directory, MOUNTS.read_text(errors="replace"))
+    except OSError:
+        return ""
+    return kind if is_networked(kind) else ""

@@ -12,7 +12,7 @@ from transports.lmdb_tables import Tables, digest, size_of
 from transports.presence import DEAD, Presence
 
 SHARE = 1 / 8
-"""Of the map: history has to make room for what is there, and subscribers come without being asked."""
+"""Of the store: history has to make room for what is there, and subscribers come without being asked."""
 
 T = TypeVar("T")
 
@@ -20,9 +20,9 @@ T = TypeVar("T")
 class PresenceTables:
     """The tables of nodes and of their subscriptions, within one transaction."""
 
-    def __init__(self, txn: lmdb.Transaction[bytes], tables: Tables, map_size: int) -> None:
+    def __init__(self, txn: lmdb.Transaction[bytes], tables: Tables, capacity: int) -> None:
         self._txn, self._nodes, self._presence = txn, tables.nodes, tables.presence
-        self._room = map_size * SHARE
+        self._room = capacity * SHARE
 
     def enter(self, node: str, subscriptions: Mapping[str, bytes]) -> bool:
         """Raises `TransportFull`: what is there leaves the log no more room."""

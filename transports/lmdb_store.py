@@ -2,11 +2,13 @@
 
 from __future__ import annotations  # lmdb's types exist for the type checker only
 
+import logging
 import struct
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import inf
+from pathlib import Path
 
 import lmdb
 
@@ -20,10 +22,12 @@ from transports.base import (
     Receipt,
     TransportError,
     TransportFull,
+    TransportReplaced,
     TransportUnavailable,
     Update,
 )
-from transports.lmdb_environment import Environment
+from transports.episode import Episode
+from transports.lmdb_environment import Environment, Locked, Options, unlocked
 from transports.lmdb_presence import PresenceTables
 from transports.lmdb_rows import page_of, rest_of, update_of
 from transports.lmdb_tables import (
@@ -38,40 +42,72 @@ from transports.lmdb_tables import (
 )
 from transports.worker import Record
 
+IDENTITY = 0.5
+"""Seconds after which a commit looks whether the file still is the one that was opened."""
 ROOM_TRIES = 3
 LARGEST = 1 / 16
-"""The share of the map that one update may have.
+"""The share of the store's capacity that one update may have: of the map, or of a volume that is smaller.
 
 Pages that a commit frees are given out again two commits later: three commits, and what they copy, must fit into what
 `FILL` leaves free. A map that is once really full can't even be trimmed.
 """
 LOOK = 1 / 512
-"""The share of the map that may be written before its filling is looked at again, far less than `FILL` leaves free."""
+"""The share of the capacity that may be written before it is looked how full it is: far less than `FILL` leaves."""
 SMALL = 128
 """Bytes of an update from which on it may push out more than two others."""
 GROUP = 1 / 32
-"""The share of the map above which updates do not go into one commit."""
+"""The share of the capacity above which updates do not go into one commit."""
+
+logger = logging.getLogger(__name__)
 
 
 class Store(Environment):
     """The log's questions and answers, each in one transaction or a few."""
 
-    _unlooked = inf
-    """Bytes that were written since it was last looked how full the map is."""
+    def __init__(self, directory: Path, options: Options, locked: Locked = unlocked) -> None:
+        super().__init__(directory, options, locked)
+        self._unlooked = inf
+        """Bytes that were written since it was last looked how full the store is."""
+        self._room = options.map_size
+        """The capacity as it was then."""
+        self._look_at = 0.0
+        """Monotonic seconds at which a commit looks for the file again."""
+        self._full = Episode(logger)
+        self._too_large = 0
+        """Bytes of the smallest update that found no room; an end of it is only what is as large."""
+        self._replaced = Episode(logger)
 
     def append(self, records: Sequence[Record]) -> list[Receipt | TransportError]:
         """Add all in one commit, durable on return. One result for each: what fails, fails alone."""
+        if time.monotonic() >= self._look_at:
+            self._must_be_ours()
         size = sum(len(text) for _, text in records)
-        if len(records) == 1 and size > LARGEST * self._options.map_size:
-            return [TransportFull("the update is larger than a 16th of map_size")]
-        if len(records) > 1 and size > GROUP * self._options.map_size:
+        if len(records) == 1 and size > LARGEST * self._room and size > LARGEST * self._look_for_room():
+            return [TransportFull(f"the update is larger than a 16th of the store's {self._room} bytes")]
+        if len(records) > 1 and size > GROUP * self._room:
             return self._append_halves(records)
         try:
-            return self._commit(records)
+            results = self._commit(records)
         except (lmdb.Error, OSError) as error:
             if len(records) == 1:
                 return [self._append_at_the_limit(records[0], error)]
             return self._append_halves(records)
+        if self._full.reason and size >= self._too_large:
+            self._has_room()
+        return results
+
+    def _look_for_room(self) -> int:
+        """The capacity as it is now; a volume gets fuller and emptier without us."""
+        self._room = self._capacity()
+        return self._room
+
+    def _must_be_ours(self) -> None:
+        """Raises `TransportReplaced`: what is written to a file that has lost its name is read by nobody."""
+        if identity(self._directory) != self._file:
+            self._replaced.begin(f"{self._directory}: data.mdb was removed or replaced; restart the hub")
+            raise TransportReplaced(self._replaced.reason)
+        self._replaced.end(f"{self._directory}: data.mdb is back")
+        self._look_at = time.monotonic() + IDENTITY
 
     def _append_halves(self, records: Sequence[Record]) -> list[Receipt | TransportError]:
         half = len(records) // 2
@@ -79,14 +115,18 @@ class Store(Environment):
 
     def _append_at_the_limit(self, record: Record, error: Exception) -> Receipt | TransportError:
         for attempt in range(1, ROOM_TRIES + 1):
-            if not isinstance(error, lmdb.MapFullError):
+            if not self._has_no_room(error):
                 break
             try:
                 self._make_room(2 * attempt * len(record.text))
                 return self._commit([record], spare=0)[0]
             except (lmdb.Error, OSError) as again:
                 error = again
-        return self._fault(error)
+        fault = self._fault(error)
+        if isinstance(fault, TransportFull):
+            self._too_large = min(self._too_large or len(record.text), len(record.text))
+            self._full.begin(f"the store is full, publishers are refused: {fault}")
+        return fault
 
     def _commit(self, records: Sequence[Record], spare: int = 64) -> list[Receipt | TransportError]:
         with self._transaction(write=True) as txn:
@@ -103,7 +143,7 @@ class Store(Environment):
         """
         self._unlooked += size
         bounded = self._options.size is not None or self._options.ttl is not None
-        if bounded or self._unlooked > LOOK * self._options.map_size:
+        if bounded or self._unlooked > LOOK * self._room:
             # Many small ones have to go for a large one.
             removed = self._trim(txn, 2 * count + spare + size // SMALL)
             self._unlooked = inf if removed else 0
@@ -138,7 +178,7 @@ class Store(Environment):
     def _trim(self, txn: lmdb.Transaction[bytes], limit: int, room: int = 0) -> int:
         ttl = self._options.ttl
         before = None if ttl is None else (time.time() - ttl) * 1000
-        left = FILL * self._options.map_size - room
+        left = FILL * self._look_for_room() - room
         return trim(txn, self._tables, limit, size=self._options.size, before=before, room=left)
 
     def _make_room(self, room: int) -> None:
@@ -152,8 +192,8 @@ class Store(Environment):
                 with self._transaction(write=True) as txn:
                     txn.put(b"room", number(at), db=self._tables.meta)
                     idle = 0 if self._trim(txn, rows, room) else idle + 1
-            except lmdb.MapFullError:
-                if rows == 1:
+            except (lmdb.Error, OSError) as error:
+                if rows == 1 or not self._has_no_room(error):
                     return
                 rows //= 4
             if idle == 2:
@@ -201,8 +241,9 @@ class Store(Environment):
 
     def check(self) -> None:
         """`Transport.check`; trims too, so that ``ttl`` holds in a log that is not appended to."""
-        if identity(self._directory) != self._file:
-            raise TransportUnavailable(f"{self._directory}: data.mdb was removed or replaced; restart the hub")
+        self._must_be_ours()
+        if self._full.reason:
+            self._try_for_room()
         now = number(time.time_ns())
         with self._faults(), self._transaction(write=True) as txn:
             txn.put(b"checked", now, db=self._tables.meta)
@@ -212,11 +253,27 @@ class Store(Environment):
         if len(found) != len(now):
             raise TransportUnavailable(f"{self._directory}: what was written can't be read")
 
+    def _try_for_room(self) -> None:
+        """Write as much as was refused, and take it out again. Raises `TransportFull` while it does not fit."""
+        try:
+            self._make_room(2 * self._too_large)
+            with self._transaction(write=True) as txn:
+                txn.put(b"room", bytes(self._too_large), db=self._tables.meta)
+            with self._transaction(write=True) as txn:
+                txn.delete(b"room", db=self._tables.meta)
+        except (lmdb.Error, OSError) as error:
+            raise self._fault(error) from error
+        self._has_room()
+
+    def _has_room(self) -> None:
+        self._too_large = 0
+        self._full.end(f"{self._directory}: the store has room again")
+
     @contextmanager
     def presence(self, *, write: bool) -> Iterator[PresenceTables]:
         """The tables of active subscriptions in one transaction; for as long as it is entered."""
         with self._faults(), self._transaction(write=write) as txn:
-            yield PresenceTables(txn, self._tables, self._options.map_size)
+            yield PresenceTables(txn, self._tables, self._room)
 
     def _entry(self, position: Position, row: bytes) -> Entry:
         with self._damage(f"entry {position}"):

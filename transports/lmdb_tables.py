@@ -24,6 +24,8 @@ import lmdb
 from transports.base import Position
 from transports.lmdb_rows import milliseconds_of, rest_of
 
+DATA = "data.mdb"
+"""The file's name in its directory, which LMDB chooses."""
 FORMAT = b"2"
 FILL = 0.75
 """The share of the map above which the oldest go, whatever ``size`` says.
@@ -154,7 +156,7 @@ def rows_from(cursor: lmdb.Cursor[bytes], limit: int, size: int = PAGE_BYTES) ->
 def identity(directory: Path) -> tuple[int, int] | None:
     """Device and inode of the directory's file; None if it is gone."""
     try:
-        found = os.stat(directory / "data.mdb")
+        found = os.stat(directory / DATA)
     except OSError:
         return None
     return found.st_dev, found.st_ino

@@ -1,7 +1,10 @@
-"""``memory://?size=N``: a ring of the newest updates in this process; gone when it ends."""
+"""``memory://?size=N&max_bytes=N``: a ring of the newest updates in this process; gone when it ends."""
 
 import asyncio
+import os
+import sys
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 
 from transports.base import (
     EARLIEST,
@@ -16,13 +19,35 @@ from transports.base import (
     Update,
 )
 from transports.presence import LocalPresence
-from transports.urls import count, parameters, split
+from transports.urls import count, parameters, size_in_bytes, split
 
 PAGE = 1000
+LARGEST_DEFAULT = 256 << 20
+SHARE = 10
+"""The part of the memory that there is which history may take by default, and `LARGEST_DEFAULT` at most."""
+ENTRY = 600
+"""Bytes of an entry beside its texts: objects, and its places in the ring and in the tables of ids and keys."""
+
+CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+"""Where a container's limit stands (cgroups(7), version 2 and 1)."""
+
+
+def default_max_bytes() -> int:
+    """A tenth of the memory of the container or the machine, whichever is less."""
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for path in map(Path, CGROUPS):
+        try:
+            limits.append(int(path.read_text()))
+        except (OSError, ValueError):
+            continue  # no such file, or "max"
+    return min(LARGEST_DEFAULT, min(limits) // SHARE)
 
 
 class MemoryTransport(Transport):
-    """``size``: how many updates history keeps (10,000)."""
+    """``size``: how many updates history keeps (10,000).
+
+    ``max_bytes``: how much memory they take: a tenth of what there is, at most 256 MiB.
+    """
 
     shared = False
 
@@ -32,10 +57,15 @@ class MemoryTransport(Transport):
             parts = split(url)
             if parts.netloc or parts.path:
                 raise ValueError("memory:// takes no host and no path")
-            self._size = count(parameters(parts.query, frozenset({"size"})).get("size", "10000"))
+            said = parameters(parts.query, frozenset({"size", "max_bytes"}))
+            self._size = count(said.get("size", "10000"))
+            self._max_bytes = size_in_bytes(said["max_bytes"]) if "max_bytes" in said else default_max_bytes()
         except ValueError as error:
             raise InvalidTransport(url, str(error)) from None
-        self._ring: list[Entry] = []
+        self._ring: list[Entry | None] = []
+        self._first: Position = 1
+        """The oldest position that history still has; after the last one when it has none."""
+        self._bytes = 0
         self._last: tuple[Position, str] = (0, EARLIEST)
         self._ids: dict[str, list[Position]] = {}
         self._keys: dict[str, Entry] = {}
@@ -67,18 +97,27 @@ class MemoryTransport(Transport):
         return Receipt(entry.position, update.id)
 
     def _put(self, entry: Entry) -> None:
-        if len(self._ring) < self._size:
+        if entry.position - self._first >= self._size:
+            self._forget_oldest()
+        slot = self._slot(entry.position)
+        if slot == len(self._ring):
             self._ring.append(entry)
         else:
-            slot = self._slot(entry.position)
-            self._forget(self._ring[slot])
             self._ring[slot] = entry
         self._last = (entry.position, entry.update.id)
         self._ids.setdefault(entry.update.id, []).append(entry.position)
         if entry.update.idempotency_key:
             self._keys[entry.update.idempotency_key] = entry
+        self._bytes += _size(entry.update)
+        while self._bytes > self._max_bytes and self._first < entry.position:
+            self._forget_oldest()
 
-    def _forget(self, entry: Entry) -> None:
+    def _forget_oldest(self) -> None:
+        slot = self._slot(self._first)
+        entry, self._ring[slot] = self._ring[slot], None
+        self._first += 1
+        assert entry is not None  # noqa: S101 - what is between the first and the last position is there
+        self._bytes -= _size(entry.update)
         if entry.update.idempotency_key:
             del self._keys[entry.update.idempotency_key]
         positions = self._ids[entry.update.id]
@@ -112,12 +151,12 @@ class MemoryTransport(Transport):
 
     def _after(self, after: Position, limit: int, *, from_start: bool = True) -> Sequence[Entry]:
         """``from_start``: 0 asks for whatever is left; else it is a position like any."""
-        last = self._last[0]
-        first = last - len(self._ring) + 1
+        last, first = self._last[0], self._first
         if after < first - 1 and not (after == 0 and from_start):
             raise HistoryTrimmed
         start = max(after + 1, first)
-        return [self._ring[self._slot(at)] for at in range(start, min(start + limit, last + 1))]
+        found = (self._ring[self._slot(at)] for at in range(start, min(start + limit, last + 1)))
+        return [entry for entry in found if entry is not None]
 
     async def position_of(self, event_id: str) -> Position | None:
         self._must_be_open()
@@ -138,3 +177,9 @@ class MemoryTransport(Transport):
     def _must_be_open(self) -> None:
         if not self._open:
             raise TransportClosed
+
+
+def _size(update: Update) -> int:
+    """About the bytes that an update takes."""
+    texts = (update.id, update.data, *update.topics, update.idempotency_key or "")
+    return ENTRY + sum(map(sys.getsizeof, texts))

@@ -1,8 +1,8 @@
 """``redis://user:password@host:6379/0?prefix=…&size=N&ttl=…``: a stream in Redis or Valkey, for many hosts."""
 
+import asyncio
 import logging
 import ssl
-import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, NamedTuple
 
@@ -28,16 +28,22 @@ from transports.base import (
     Receipt,
     Transport,
     TransportClosed,
+    TransportFull,
     TransportUnavailable,
     Update,
 )
+from transports.episode import Seldom
 from transports.redis_line import PATIENCE, Line
 from transports.redis_presence import RedisPresence
 from transports.redis_routes import Route
-from transports.redis_stream import APPENDING, INDEXING, SCRIPTS, Keys, Raw, position_from, stream_id
+from transports.redis_stream import APPENDING, INDEXING, SCRIPTS, TRIMMING, Keys, Raw, position_from, stream_id
 from transports.redis_url import Parameters
+from transports.urls import redact
 
 PAGE = 256
+ROOM = 256
+"""Of the oldest, how many go at once when the server is out of memory; a node of a stream has about 100."""
+ROOM_TRIES = 16
 BLOCK = 1000
 """Milliseconds that one XREAD waits, after which a tail looks whether its position is still in the stream."""
 
@@ -46,7 +52,7 @@ SLACK = 1.0
 """Seconds beyond `wait_timeout` until an append is given up."""
 OLDEST = (6, 2)
 QUIET = 60.0
-"""Seconds between two log lines about entries that are no updates."""
+"""Seconds between two lines in the log about entries that are no updates, or about a server without memory."""
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +67,10 @@ class Lines(NamedTuple):
 
 
 class RedisTransport(Transport):
-    """``prefix``: the keys are ``{prefix}:updates`` and so on (mercure). ``size``, ``ttl``: what history keeps (all).
+    """``prefix``: the keys are ``{prefix}:updates`` and so on (mercure).
+
+    ``size``: how many updates history keeps (a million; 0: all), ``ttl``: how long. When the server is out of memory,
+    the oldest go for the new ones.
 
     `open` does not wait for a server that is away; everything else raises `TransportUnavailable` until it is back.
     An append is sent once: when its reply is lost it raises, although the update may be in the log.
@@ -77,7 +86,9 @@ class RedisTransport(Transport):
             raise InvalidTransport(url, str(error)) from None
         self._keys = Keys.of(self._said.prefix)
         self._lines: Lines | None = None
-        self._quiet_until, self._skipped = 0.0, 0
+        self._tell_skipped, self._skipped = Seldom(QUIET), 0
+        self._tell_full = Seldom(QUIET)
+        self._making_room = asyncio.Lock()
         self.presence = RedisPresence(lambda: self._open().reads, self._keys)
 
     async def open(self) -> None:
@@ -121,8 +132,11 @@ class RedisTransport(Transport):
 
     async def append(self, update: Update) -> Receipt:
         key, said = update.idempotency_key or "", self._said
-        arguments = (update.to_json(), update.id, key, said.size, said.ttl)
-        reply = await self._open().writes.ask("EVALSHA", APPENDING, 4, *self._keys[:4], *arguments)
+        command = ("EVALSHA", APPENDING, 4, *self._keys[:4], update.to_json(), update.id, key, said.size, said.ttl)
+        try:
+            reply = await self._open().writes.ask(*command)
+        except TransportFull:
+            reply = await self._append_for_the_oldest(command)
         if isinstance(reply, bytes):
             return Receipt(position_from(reply), update.id)
         first = Raw.of(reply)
@@ -130,6 +144,25 @@ class RedisTransport(Transport):
         if known.fingerprint != update.fingerprint:
             raise IdempotencyConflict
         return Receipt(first.position, known.id, repeated=True)
+
+    async def _append_for_the_oldest(self, command: Sequence[Any]) -> Any:
+        """Make room on a server that has no memory left, and try again. Raises `TransportFull` when that is no help.
+
+        A script is refused before it has written anything, so that it may be sent again. One at a time: what one
+        deletes is room for those that wait.
+        """
+        async with self._making_room:
+            for _ in range(ROOM_TRIES):
+                writes = self._open().writes
+                try:
+                    return await writes.ask(*command)
+                except TransportFull as error:
+                    left = await writes.ask("EVALSHA", TRIMMING, 4, *self._keys[:4], ROOM)
+                    if self._tell_full.due():
+                        logger.error("%s: %s; the oldest updates are deleted for new ones", redact(self.url), error)
+                    if left <= 1:
+                        raise
+            return await self._open().writes.ask(*command)
 
     async def tail(self, after: Position) -> AsyncIterator[Sequence[Entry]]:
         lines = self._open()
@@ -222,10 +255,8 @@ class RedisTransport(Transport):
         return entries
 
     def _skip(self, raw: Raw, error: Exception) -> None:
-        now = time.monotonic()
         self._skipped += 1
-        if now >= self._quiet_until:
-            self._quiet_until = now + QUIET
+        if self._tell_skipped.due():
             where = (self._keys.updates, stream_id(raw.position), type(error).__name__)
             logger.warning("%s: entry %s is no update (%s) and is skipped, as %d before", *where, self._skipped - 1)
 

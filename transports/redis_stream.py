@@ -6,8 +6,38 @@ from typing import Any, NamedTuple, Self
 
 from transports.base import Position, Update
 
-APPEND = """
+FORGET = """
 local updates, ids, keys, again = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+
+local function forget_id(entry, id)
+  local first, last = (redis.call('HGET', ids, id) or ''):match('^(%S+) (%S+)$')
+  if first ~= entry then return end
+  local following = redis.call('HGET', again, entry)
+  if following then
+    redis.call('HDEL', again, entry)
+    redis.call('HSET', ids, id, following .. ' ' .. last)
+  else
+    redis.call('HDEL', ids, id)
+  end
+end
+
+local function forget(entry)
+  local named = {}
+  for n = 1, #entry[2], 2 do named[entry[2][n]] = entry[2][n + 1] end
+  if not named.id then -- a stranger's, whose id is in its JSON at most
+    local ok, said = pcall(cjson.decode, named.update or '')
+    named.id = ok and type(said) == 'table' and type(said.id) == 'string' and said.id or nil
+  end
+  if named.id then forget_id(entry[1], named.id) end
+  if named.key and redis.call('HGET', keys, named.key) == entry[1] then redis.call('HDEL', keys, named.key) end
+  redis.call('XDEL', updates, entry[1])
+end
+"""
+"""What two scripts begin with: the keys, and how an entry goes with all that names it."""
+
+APPEND = (
+    FORGET
+    + """
 local update, id, key, size, ttl = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 
 if key ~= '' then
@@ -38,30 +68,6 @@ else
 end
 if key ~= '' then redis.call('HSET', keys, key, added) end
 
-local function forget_id(entry, id)
-  local first, last = (redis.call('HGET', ids, id) or ''):match('^(%S+) (%S+)$')
-  if first ~= entry then return end
-  local following = redis.call('HGET', again, entry)
-  if following then
-    redis.call('HDEL', again, entry)
-    redis.call('HSET', ids, id, following .. ' ' .. last)
-  else
-    redis.call('HDEL', ids, id)
-  end
-end
-
-local function forget(entry)
-  local named = {}
-  for n = 1, #entry[2], 2 do named[entry[2][n]] = entry[2][n + 1] end
-  if not named.id then -- a stranger's, whose id is in its JSON at most
-    local ok, said = pcall(cjson.decode, named.update or '')
-    named.id = ok and type(said) == 'table' and type(said.id) == 'string' and said.id or nil
-  end
-  if named.id then forget_id(entry[1], named.id) end
-  if named.key and redis.call('HGET', keys, named.key) == entry[1] then redis.call('HDEL', keys, named.key) end
-  redis.call('XDEL', updates, entry[1])
-end
-
 local now = tonumber(added:match('^%d+'))
 for _ = 1, 16 do
   local excess = size > 0 and redis.call('XLEN', updates) > size
@@ -73,7 +79,20 @@ for _ = 1, 16 do
 end
 return added
 """
+)
 """Its answer: the new entry's id, or the whole entry that has the idempotency key. At most 16 are trimmed at once."""
+
+TRIM = (
+    FORGET
+    + """
+local newest = redis.call('XREVRANGE', updates, '+', '-', 'COUNT', 1)[1]
+for _, oldest in ipairs(redis.call('XRANGE', updates, '-', '+', 'COUNT', ARGV[1])) do
+  if oldest[1] ~= newest[1] then forget(oldest) end
+end
+return redis.call('XLEN', updates)
+"""
+)
+"""Delete so many of the oldest, but never the newest, with commands that a server without memory still takes."""
 
 INDEX = """
 if redis.call('EXISTS', KEYS[1]) == 1 and redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1] then
@@ -89,8 +108,8 @@ def digest(script: str) -> str:
     return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
 
 
-SCRIPTS = {digest(script): script for script in (APPEND, INDEX)}
-APPENDING, INDEXING = SCRIPTS
+SCRIPTS = {digest(script): script for script in (APPEND, INDEX, TRIM)}
+APPENDING, INDEXING, TRIMMING = SCRIPTS
 
 
 class Keys(NamedTuple):

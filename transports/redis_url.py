@@ -11,6 +11,8 @@ from transports.redis_routes import Address, ClusterRoute, DirectRoute, Route, S
 from transports.urls import count, duration, parameters, split
 
 WAIT_TIMEOUT = "1s"
+SIZE = "1000000"
+"""Updates that history keeps by default: without a bound the server fills up, and then nothing can be published."""
 REDIS_PORT = 6379
 SENTINEL_PORT = 26379
 
@@ -53,7 +55,7 @@ class Parameters:
             parts,
             said,
             prefix=_prefix(said.get("prefix", "mercure")),
-            size=_count(said, "size"),
+            size=_size(said.get("size", SIZE)),
             ttl=max(1, round(duration(said["ttl"]) * 1000)) if "ttl" in said else 0,
             wait_replicas=_count(said, "wait_replicas"),
             wait_timeout=round(duration(said.get("wait_timeout", WAIT_TIMEOUT)) * 1000),
@@ -108,6 +110,11 @@ class Parameters:
         except ssl.SSLError as error:
             raise ValueError(f"{', '.join(sorted(found))}: not the PEM files of TLS ({error.reason})") from None
         return found
+
+
+def _size(text: str) -> int:
+    """0 is no bound."""
+    return 0 if text == "0" else count(text)
 
 
 def _count(said: Mapping[str, str], name: str) -> int:

@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 
 import lmdb
@@ -16,7 +16,17 @@ import pytest
 
 from tests.transports.contract import an_update, collect, fill, ids
 from tests.transports.peer_process import Peer
-from transports import Entry, InvalidTransport, Receipt, TransportFull, TransportUnavailable, Update
+from tests.volumes import fill_up, small_volume
+from transports import (
+    Entry,
+    InvalidTransport,
+    Receipt,
+    TransportFull,
+    TransportReplaced,
+    TransportUnavailable,
+    Update,
+    lmdb_file,
+)
 from transports.lmdb import LMDBTransport, Recent
 from transports.lmdb_directory import unusable
 from transports.lmdb_environment import Options
@@ -389,8 +399,42 @@ async def test_a_damaged_entry(transport: LMDBTransport) -> None:
 async def test_a_file_that_was_replaced(transport: LMDBTransport, url: str) -> None:
     """A check notices that the file was removed: what is appended would be lost."""
     os.unlink(data_file(url))
-    with pytest.raises(TransportUnavailable, match="was removed or replaced"):
+    with pytest.raises(TransportReplaced, match="was removed or replaced"):
         await transport.check()
+
+
+@pytest.mark.parametrize("lock", ["exclusive", "shared"])
+@pytest.mark.parametrize("what", ["file", "directory", "another"])
+async def test_nothing_is_acknowledged_into_a_file_without_a_name(
+    tmp_path: Path, url: str, lock: str, what: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once the file is removed, moved away or replaced, appends fail within a second; one line in the log says so."""
+    monkeypatch.setattr("transports.lmdb_store.IDENTITY", 0.05)
+    transport = LMDBTransport(f"{url}?lock={lock}")
+    await transport.open()
+    await transport.append(an_update("before"))
+    away = tmp_path / "away"
+    match what:
+        case "file":
+            data_file(url).rename(away)
+        case "directory":
+            data_file(url).parent.rename(away)
+        case "another":
+            data_file(url).rename(away)
+            data_file(url).write_bytes(away.read_bytes())
+    await asyncio.sleep(0.06)
+    for name in ("a", "b"):
+        with pytest.raises(TransportReplaced):
+            await transport.append(an_update(name))
+    with pytest.raises(TransportReplaced):
+        await transport.check()
+    if what == "file":
+        away.rename(data_file(url))
+        assert (await transport.append(an_update("after"))).position == 2
+    await transport.close()
+    lines = [record.getMessage() for record in caplog.records]
+    assert sum("was removed or replaced" in line for line in lines) == 1
+    assert sum("is back" in line for line in lines) == (what == "file")
 
 
 async def test_another_format(tmp_path: Path, url: str) -> None:
@@ -425,6 +469,169 @@ async def test_bad_directories(tmp_path: Path) -> None:
     assert f"{tmp_path}/file is not a directory" in await refusal(f"lmdb://{tmp_path}/file")
     assert f"{tmp_path}/file/hub is not a directory" in await refusal(f"lmdb://{tmp_path}/file/hub")
     assert "File name too long" in await refusal(f"lmdb://{tmp_path}/{'x' * 300}")
+    for name in ("lock", "data.mdb"):
+        directory = tmp_path / f"with-{name}"
+        (directory / name).mkdir(parents=True)
+        assert f"{directory}/{name} is a directory where a file" in await refusal(f"lmdb://{directory}")
+
+
+def filled(directory: Path) -> Path:
+    """A closed store's file, with rows of all sizes in all tables."""
+    with closing(opened(directory)) as store:
+        for number in range(200):
+            data = "x" * (20_000 if number % 10 == 0 else 100)
+            put(store, an_update(str(number), data=data, idempotency_key=str(number)))
+    return directory / "data.mdb"
+
+
+@pytest.mark.parametrize("left", [0.9, 0.5, 0.1, 8192, 12288, 5000])
+async def test_a_file_that_was_cut_short(tmp_path: Path, url: str, left: float) -> None:
+    """It is refused with a sentence, where LMDB would end the process with SIGBUS at its first missing page."""
+    path = filled(tmp_path / "hub")
+    os.truncate(path, int(left if left > 1 else path.stat().st_size * left))
+    said = await refusal(url)
+    assert "data.mdb" in said
+    assert "move it away" in said
+
+
+async def test_a_file_whose_last_pages_are_not_needed(tmp_path: Path, url: str) -> None:
+    """A page that was given back before it was written is missing rightly: what the trees need is there."""
+    path = filled(tmp_path / "hub")
+    with lmdb.open(str(path.parent), max_dbs=8, lock=False) as env:
+        for _ in range(4):  # each commit gives back the pages of the one before, the last of the file among them
+            with env.begin(write=True) as txn:
+                for number in range(150, 201):
+                    txn.delete(number.to_bytes(8), db=env.open_db(b"updates", txn=txn))
+        last = env.info()["last_pgno"]
+        used = max(pages_of(path))
+    assert used < last
+    os.truncate(path, (used + 1) * 4096)
+    transport = LMDBTransport(url)
+    await transport.open()
+    assert len(await everything(transport)) == 149
+    await transport.append(an_update("after"))
+    await transport.close()
+
+
+def pages_of(path: Path) -> set[int]:
+    """Every page that the file's trees need."""
+    found: set[int] = set()
+    with path.open("rb") as file:
+        _, _, _, _, free, main, _, _ = max(
+            filter(None, map(lmdb_file._meta_of, lmdb_file._heads(file.fileno()))), key=lambda meta: meta[-1]
+        )
+        for tree in (free, main):
+            found.update(lmdb_file._pages(file.fileno(), 4096, lmdb_file._TREE.unpack(tree)[-1], whole=True))
+    return found
+
+
+@pytest.mark.parametrize("page", ["main", "table"])
+async def test_a_root_that_is_overwritten(tmp_path: Path, url: str, page: str) -> None:
+    """A page of zeros where a root should be is told before LMDB asserts on it."""
+    path = filled(tmp_path / "hub")
+    with path.open("r+b") as file:
+        main = max(filter(None, map(lmdb_file._meta_of, lmdb_file._heads(file.fileno()))), key=lambda meta: meta[-1])[5]
+        root, *tables = lmdb_file._pages(file.fileno(), 4096, lmdb_file._TREE.unpack(main)[-1], whole=False)
+        file.seek(4096 * (root if page == "main" else tables[0]))
+        file.write(bytes(4096))
+    assert "has something else where page" in await refusal(url)
+
+
+MOUNTS = """\
+22 1 254:0 / / rw,relatime - ext4 /dev/vda rw
+40 22 0:30 / {directory} rw - {kind} server:/export rw
+"""
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "cifs", "9p", "fuse.sshfs", "ext4"])
+async def test_a_network_file_system(
+    url: str, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A warning that names it; a shared lock is refused there, unless network_fs=yes asks for it."""
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(MOUNTS.format(directory=str(tmp_path).replace(" ", "\\040"), kind=kind))
+    monkeypatch.setattr("transports.lmdb_directory.MOUNTS", mounts)
+    networked = kind != "ext4"
+    for query in ("", "?lock=shared&network_fs=yes"):
+        caplog.clear()
+        transport = LMDBTransport(url + query)
+        await transport.open()
+        await transport.close()
+        assert (f"is on {kind}, where neither" in caplog.text) == networked
+    if networked:
+        assert f"is on {kind}, where neither" in await refusal(f"{url}?lock=shared")
+
+
+def test_the_mount_that_counts() -> None:
+    """The deepest one whose name is a whole part of the path; of several at one point the last."""
+    lines = "1 1 0:1 / / rw - ext4 a rw\n2 1 0:2 / /data rw shared:1 - nfs b rw\n3 1 0:3 / /data rw - xfs c rw\nx\n"
+    lines += "4 1 0:4 / /with\\040blank rw - 9p d rw\n"
+    cases = {"/data/hub": "xfs", "/data": "xfs", "/database": "ext4", "/with blank/x": "9p"}
+    assert {path: lmdb_file.file_system_of(Path(path), lines) for path in cases} == cases
+    assert lmdb_file.file_system_of(Path("/data"), "") == ""
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Iterator[Path]:
+    with small_volume(tmp_path) as path:
+        yield path
+
+
+@pytest.mark.parametrize("length", [100, 20_000, 400_000])
+async def test_a_volume_that_is_smaller_than_the_map(volume: Path, length: int) -> None:
+    """History trims itself to what fits, as in a map that fills: no append fails, and the newest are there."""
+    transport = LMDBTransport(f"lmdb://{volume}/hub")
+    await transport.open()
+    count = max(60, 24 * MIB // (length + 400))
+    for start in range(0, count, 50):
+        updates = [an_update(str(n), data="x" * length) for n in range(start, min(start + 50, count))]
+        await asyncio.gather(*map(transport.append, updates))
+        await transport.check()
+    entries = await everything(transport)
+    assert 1 < len(entries) < count
+    assert entries[-1].update.id == f"urn:uuid:{count - 1}"
+    await transport.close()
+
+
+async def test_a_volume_that_others_fill(volume: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Refused as full with one line in the log, and in the check; all is well again once there is room."""
+    transport = LMDBTransport(f"lmdb://{volume}/hub")
+    await transport.open()
+    await transport.append(an_update("before", data="x" * 1000))
+    other = fill_up(volume)
+    for _ in range(3):
+        with pytest.raises(TransportFull):
+            await transport.append(an_update("large", data="x" * 200_000))
+        with pytest.raises(TransportFull):
+            await transport.check()
+    assert [entry.update.id for entry in await everything(transport)] == ["urn:uuid:before"]
+    assert sum("publishers are refused" in record.getMessage() for record in caplog.records) == 1
+    other.unlink()
+    await transport.check()
+    await transport.append(an_update("after", data="x" * 200_000))
+    assert sum("has room again" in record.getMessage() for record in caplog.records) == 1
+    await transport.close()
+    transport = LMDBTransport(f"lmdb://{volume}/hub")
+    await transport.open()
+    assert [entry.update.id for entry in await everything(transport)] == ["urn:uuid:before", "urn:uuid:after"]
+    await transport.close()
+
+
+async def test_a_full_volume_with_history(volume: Path) -> None:
+    """The oldest make room within the file itself when the volume has none: publishing goes on."""
+    transport = LMDBTransport(f"lmdb://{volume}/hub")
+    await transport.open()
+    for start in range(0, 3000, 100):
+        await asyncio.gather(*(transport.append(an_update(str(n), data="x" * 900)) for n in range(start, start + 100)))
+    fill_up(volume)
+    acknowledged = []
+    for number in range(3000, 6000):
+        with suppress(TransportFull):
+            acknowledged.append((await transport.append(an_update(str(number), data="x" * 900))).id)
+    assert len(acknowledged) > 2900
+    kept = [entry.update.id for entry in await everything(transport)]
+    assert kept[-500:] == acknowledged[-500:]
+    await transport.close()
 
 
 @pytest.fixture
@@ -443,7 +650,7 @@ async def test_not_permitted(for_all: Path, query: str, peers: list[Peer]) -> No
     uid = 65534 if os.getuid() == 0 else None
     peers.append(await Peer.start(f"lmdb://{for_all}/hub{query}", ready=False, uid=uid))
     said = await peers[0].answer()
-    assert f"{for_all}/hub can't be used by uid {uid or os.getuid()} (Permission denied)" in said
+    assert f"{for_all}/hub/lock can't be used by uid {uid or os.getuid()} (Permission denied)" in said
 
 
 def test_a_container_without_its_volume() -> None:

@@ -41,7 +41,7 @@ def test_no_scheme(url: str) -> None:
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("memory://?sise=1", "unknown parameter 'sise'; known are size"),
+        ("memory://?sise=1", "unknown parameter 'sise'; known are max_bytes, size"),
         ("memory://host", "takes no host"),
         ("memory://?size=0", "'0' is not a whole number"),
         ("lmdb:///d?lok=shared", "unknown parameter 'lok'; known are lock, lock_timeout"),
@@ -66,7 +66,9 @@ def test_no_scheme(url: str) -> None:
         ("redis://host/two", "the database is a number"),
         ("redis://host#x", "write / ? # and @ in a password as %2F"),
         ("redis://host?db=1", "unknown parameter 'db'"),
-        ("redis://host?size=0", "'0' is not a whole number"),
+        ("redis://host?size=-1", "'-1' is not a whole number"),
+        ("memory://?max_bytes=much", "'much' is not a size"),
+        ("lmdb:///d?network_fs=on", "network_fs is yes or no, not 'on'"),
         ("redis://host?prefix={a}", "prefix holds no braces"),
         ("unix://", "names no socket"),
         ("unix://run/redis.sock", "names no socket"),

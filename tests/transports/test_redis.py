@@ -15,12 +15,14 @@ from tests.transports.contract import DEADLINE, TOPICS, an_update, collect, fill
 from tests.transports.outages import Opened, next_batch, recovered, refused, unavailable
 from tests.transports.valkey import Proxy, Valkey
 from transports import (
+    Entry,
     HistoryTrimmed,
     Transport,
     TransportFull,
     Update,
 )
 from transports.redis import RedisTransport
+from transports.redis_url import Parameters
 
 UPDATES = "{mercure}:updates"
 
@@ -223,13 +225,53 @@ async def test_a_replica(server: Valkey, transport: Transport) -> None:
 
 
 async def test_no_memory(server: Valkey, transport: Transport) -> None:
-    """A server at its memory limit is full, and is not changed by what it refuses."""
+    """A server that others have filled is full, even without history; the newest update stays."""
     await transport.append(an_update(1))
+    await transport.append(an_update(2))
     server.client.config_set("maxmemory", 1)
     with pytest.raises(TransportFull):
-        await transport.append(an_update(2))
+        await transport.append(an_update(3))
     server.client.config_set("maxmemory", 0)
-    assert len(await transport.read(0, 10)) == 1
+    assert [entry.update.id for entry in await transport.read(0, 10)] == ["urn:uuid:2"]
+
+
+async def test_the_oldest_go_on_a_server_without_memory(
+    server: Valkey, transport: Transport, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every append is taken, one by one and many at once; the newest are there, each once, with all that names them."""
+    server.client.config_set("maxmemory", int(server.client.info("memory")["used_memory"]) + 4_000_000)
+    ids = []
+    for start in range(0, 2000, 40):
+        updates = [an_update(n, data="x" * 10_000, idempotency_key=str(n)) for n in range(start, start + 40)]
+        ids += [(await transport.append(updates[0])).id]
+        ids += [receipt.id for receipt in await asyncio.gather(*map(transport.append, updates[1:]))]
+    kept = await collect_all(transport)
+    assert len(ids) == 2000
+    assert 50 < len(kept) < 1000
+    found = [entry.update.id for entry in kept]
+    assert len(set(found)) == len(found)
+    assert set(found) <= set(ids)
+    assert set(ids[-40:]) <= set(found)
+    names = {name.rpartition(":")[2]: name for name in map(bytes.decode, server.client.keys("*"))}
+    assert server.client.hlen(names["ids"]) == server.client.hlen(names["keys"]) == len(kept)
+    assert await transport.position_of(ids[0]) is None
+    with pytest.raises(HistoryTrimmed):
+        await transport.read(1 << 64, 10)
+    assert caplog.text.count("the oldest updates are deleted") == 1
+    server.client.config_set("maxmemory", 0)
+
+
+async def collect_all(transport: Transport) -> list[Entry]:
+    entries: list[Entry] = []
+    while page := await transport.read(entries[-1].position if entries else 0, 1000):
+        entries += page
+    return entries
+
+
+def test_history_is_bounded_by_default() -> None:
+    """A million updates, or as the URL says; 0 is no bound."""
+    sizes = {"": 1_000_000, "?size=5": 5, "?size=0": 0}
+    assert {query: Parameters.of(f"redis://host{query}").size for query in sizes} == sizes
 
 
 async def test_forgotten_scripts(server: Valkey, transport: Transport) -> None:
@@ -303,7 +345,7 @@ async def test_one_line_a_minute(server: Valkey, transport: Transport, caplog: p
     for said in (1, 1):
         await transport.read(0, 1)
         assert len(caplog.records) == said
-    transport._quiet_until = 0.0
+    transport._tell_skipped._quiet_until = 0.0
     await transport.read(0, 1)
     assert [record.getMessage().rpartition(", ")[2] for record in caplog.records] == ["as 0 before", "as 2 before"]
 
