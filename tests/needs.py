@@ -1,0 +1,37 @@
+"""Programs that some tests need and Python does not bring. Where one is missing they are skipped, and it is said."""
+
+import os
+import shutil
+
+import pytest
+
+PACKAGES = {
+    "bash": "bash",
+    "cc": "gcc libc6-dev",
+    "chromedriver": "chromium-driver",
+    "chromium": "chromium",
+    "curl": "curl",
+    "git": "git",
+    "redis-cli": "redis-tools",
+    "redis-server": "redis-server",
+}
+"""Debian's packages that bring them."""
+
+missing: set[str] = set()
+"""What tests of this run have looked for and not found."""
+
+
+def needs(*programs: str) -> None:
+    """Skip the test unless all of them are on the PATH. In continuous integration it fails: there they all belong."""
+    lacking = [program for program in programs if shutil.which(program) is None]
+    if not lacking:
+        return
+    missing.update(lacking)
+    said = f"not on the PATH: {', '.join(lacking)}; apt-get install {packages(lacking)}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(said)
+    pytest.skip(said)
+
+
+def packages(programs: list[str]) -> str:
+    return " ".join(PACKAGES[program] for program in sorted(programs))
