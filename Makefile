@@ -1,6 +1,8 @@
 # make serve: a hub to try, on 127.0.0.1:3000. ARGS="--listen :3001" reaches the hub.
 # make test:  the linters, the type checker and every test. ARGS="-k name" reaches pytest.
 # make image: the container image mercure-hub. ARGS="--build-arg PYTHON_IMAGE=…" reaches docker build.
+# make conformance: what a browser's page can expect of a hub; CONFORMANCE_URL=… takes another hub than this one.
+# make test-bare: a quick part of the tests where redis-server, chromium, a compiler and curl are missing.
 # make test-swarm: rolling updates in a real Swarm, as root; ARGS="standby redis" measures those alone.
 # make bench: measures the hub against a bare write() loop, Nchan and sse-starlette, and writes docs/performance/.
 # make bench-quick: a minute of it, as continuous integration does; fails where a ratio misses its bar by far.
@@ -8,7 +10,7 @@
 # make pins:  resolve the requirement files anew, with hashes, for Python 3.11.
 
 .DEFAULT_GOAL := serve
-.PHONY: serve test test-swarm image bench bench-quick replicas pins clean
+.PHONY: serve test conformance test-bare test-swarm image bench bench-quick replicas pins clean
 
 ARGS ?=
 BIN := .venv/bin
@@ -24,6 +26,12 @@ test: .venv/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest $(ARGS)
+
+conformance: .venv/.installed-dev
+	$(BIN)/python -m pytest tests/browser/test_conformance.py $(ARGS)
+
+test-bare: .venv/.installed-dev
+	@$(BIN)/python -m tests.bare
 
 test-swarm: .venv/.installed-dev
 	$(BIN)/python -m tests.swarm $(ARGS)

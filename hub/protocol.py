@@ -297,6 +297,7 @@ class HubProtocol(HttpToolsProtocol):
             self.transport.close()
         else:
             current.keep_alive = False
+            self.flow.resume_reading()  # else nobody notices when the client leaves before that
 
     def on_response_complete(self) -> None:
         if self.pipeline or self.transport.is_closing():

@@ -338,6 +338,13 @@ async def subscribed(
         yield found
 
 
+async def ends_of(subscribers: Iterable[Subscriber]) -> list[End]:
+    """All ends, once each connection has one: a process is gone before its readers have read what it sent last."""
+    subscribers = list(subscribers)
+    await until(lambda: all(len(each.ends) == len(each.answers) for each in subscribers))
+    return [end for each in subscribers for end in each.ends]
+
+
 async def replay(address: Address, receipts: Iterable[Receipt]) -> list[Event]:
     """What history holds, from `earliest`, up to the last of these receipts; fails when one of them isn't there."""
     wanted = {receipt.id for receipt in receipts}

@@ -166,6 +166,20 @@ def test_the_links_point_at_something() -> None:
             assert (page.parent / target).exists(), f"{page.name} points at {target}"
 
 
+def test_every_clause_names_a_test_that_is_there() -> None:
+    """The page of the protocol points at tests, each row at one, and each exists."""
+    there = {
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^(?:async )?def (test_\w+)", path.read_text(), re.MULTILINE)
+    }
+    rows = [row for row in (ROOT / "docs/protocol.md").read_text().splitlines() if row.startswith("| ")]
+    named = [re.findall(r"`(test_\w+)` \|$", row) for row in rows if not row.startswith("| clause")]
+    assert len(named) > 50
+    assert all(len(names) == 1 for names in named)
+    assert {name for names in named for name in names} <= there
+
+
 def test_the_python_example_runs(tmp_path: Path, ports: Ports) -> None:
     """The hub inside another application publishes and streams."""
     (example,) = blocks(ROOT / "README.md", "python")

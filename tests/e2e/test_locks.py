@@ -20,6 +20,7 @@ from tests.e2e.processes import (
     Publisher,
     Subscriber,
     check_order,
+    ends_of,
     free_port,
     get,
     measured,
@@ -156,6 +157,7 @@ async def test_a_kept_connection_is_sent_on(hubs: Hubs, store: str) -> None:
         assert answer.headers["retry-after"] in "123"
         assert (await probe.request("GET", "/mercure/health/ready", {})).status == 503
         assert await hub.ended() == 0
+        await ends_of(subscribers)
         assert all(each.data == ["before"] for each in subscribers)
     assert hub.stderr == ""
 

@@ -9,7 +9,7 @@ from time import monotonic
 import lmdb
 import pytest
 
-from tests.e2e.processes import COMMAND, Hub, Hubs, get, measured, subscribed, until
+from tests.e2e.processes import COMMAND, Hub, Hubs, ends_of, get, measured, subscribed, until
 
 AS_OTHERS_ARE = f"""
 import ctypes, os, sys
@@ -58,7 +58,9 @@ async def test_a_read_only_directory(hubs: Hubs, tmp_path: Path, query: str) -> 
     (tmp_path / "store").mkdir()
     not_ours(tmp_path / "store", 0o555)
     said = await refusal(hubs.start(f"lmdb://{tmp_path}/store{query}", command=AS_OTHERS_ARE))
-    assert f"{tmp_path}/store can't be used by uid {os.getuid()} (Permission denied); give it read and write" in said
+    assert (
+        f"{tmp_path}/store/lock can't be used by uid {os.getuid()} (Permission denied); give it read and write" in said
+    )
 
 
 async def test_a_read_only_parent(hubs: Hubs, tmp_path: Path) -> None:
@@ -97,7 +99,10 @@ async def test_a_store_of_another_version(hubs: Hubs, tmp_path: Path) -> None:
     [
         ("redsi://localhost", "\"redsi://localhost\": invalid transport: unknown scheme 'redsi'; "),
         ("lmbd:///data", "\"lmbd:///data\": invalid transport: unknown scheme 'lmbd'; did you mean lmdb://?"),
-        ("memory://?sise=3", "\"memory://?sise=3\": invalid transport: unknown parameter 'sise'; known are size"),
+        (
+            "memory://?sise=3",
+            "\"memory://?sise=3\": invalid transport: unknown parameter 'sise'; known are max_bytes, size",
+        ),
     ],
 )
 async def test_an_unknown_transport(hubs: Hubs, url: str, sentence: str) -> None:
@@ -160,7 +165,7 @@ async def test_a_signal_ends_it(hubs: Hubs, number: signal.Signals, url: str) ->
         told = monotonic()
         assert await busy.ended() == 0
         took = monotonic() - told
-        assert [end.clean for each in subscribers for end in each.ends] == [True] * 3
+        assert [end.clean for end in await ends_of(subscribers)] == [True] * 3
     with pytest.raises(ConnectionRefusedError):
         await get(address, "/mercure/health/ready")
     assert idle.stderr == busy.stderr == ""
@@ -181,8 +186,8 @@ async def test_a_drain(hubs: Hubs) -> None:
             await get(address, "/mercure/health/ready")
         assert await hub.ended() == 0
         took = monotonic() - told
-        assert [end.clean for each in subscribers for end in each.ends] == [True] * 200
-        ends = sorted(end.at - told for each in subscribers for end in each.ends)
+        assert [end.clean for end in await ends_of(subscribers)] == [True] * 200
+        ends = sorted(end.at - told for end in await ends_of(subscribers))
     assert hub.stderr == ""
     assert 0.9 < ends[-1] < 1.5
     assert sum(at < 0.5 for at in ends) in range(50, 150), "they went in a crowd"
@@ -203,7 +208,7 @@ async def test_ctrl_c_again(hubs: Hubs, first: signal.Signals) -> None:
         told = monotonic()
         assert await hub.ended() == 0
         took = monotonic() - told
-        assert [end.clean for each in subscribers for end in each.ends] == [True] * 100
+        assert [end.clean for end in await ends_of(subscribers)] == [True] * 100
     assert hub.stderr == ""
     assert took < 2
     measured(f"100 streams, --drain 60s: {first.name}, then from SIGINT to the exit", [took])

@@ -19,6 +19,7 @@ from tests.e2e.processes import (
     Hubs,
     Publisher,
     check_order,
+    ends_of,
     get,
     measured,
     receipts_of,
@@ -190,8 +191,8 @@ async def test_a_signal_drains_all_workers(hubs: Hubs, number: signal.Signals) -
             await get(address, "/mercure/health/ready")
         assert await hub.ended() == 0
         took = monotonic() - told
-        ends = sorted(end.at - told for each in subscribers for end in each.ends)
-        assert [end.clean for each in subscribers for end in each.ends] == [True] * 200
+        ends = sorted(end.at - told for end in await ends_of(subscribers))
+        assert [end.clean for end in await ends_of(subscribers)] == [True] * 200
     assert hub.stderr == ""
     assert sum(at < 0.5 for at in ends) in range(50, 150), "they went in a crowd"
     assert took < 2.5
@@ -208,7 +209,7 @@ async def test_ctrl_c_again(hubs: Hubs) -> None:
         await until(lambda: any(each.ends for each in subscribers))
         hub.send(signal.SIGINT)
         assert await hub.ended(within=2) == 0
-        assert [end.clean for each in subscribers for end in each.ends] == [True] * 100
+        assert [end.clean for end in await ends_of(subscribers)] == [True] * 100
     assert hub.stderr == ""
 
 
@@ -220,7 +221,7 @@ async def test_workers_end_without_their_supervisor(hubs: Hubs) -> None:
     async with subscribed(20, [address]) as subscribers:
         hub.send(signal.SIGKILL)
         await until(lambda: not any(map(alive, workers)), within=5)
-        assert [end.clean for each in subscribers for end in each.ends] == [True] * 20
+        assert [end.clean for end in await ends_of(subscribers)] == [True] * 20
     with pytest.raises(ConnectionRefusedError):
         await get(address, "/mercure/health/live")
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.hub.serving import DEADLINE, PUBLISHER, TOPIC, Served, serving
+from tests.hub.serving import DEADLINE, PUBLISHER, TOPIC, Served, serving, until
 
 PATH = "/.well-known/mercure"
 CREDENTIALS = f"Authorization: {PUBLISHER['Authorization']}\r\n"
@@ -160,6 +160,18 @@ async def test_a_request_before_a_malformed_one_is_answered(served: Served) -> N
     assert statuses(answer) == [200]
     assert answer.endswith(b"one")
     assert b"connection: close" in answer.lower()
+
+
+async def test_a_stream_before_a_malformed_request_ends_with_its_client(served: Served) -> None:
+    """The stream goes on, as the request before; whoever leaves is gone at once, and not with the next heartbeat."""
+    stream = get("Host: hub", target=f"{PATH}?topic={TOPIC}")
+    reader, writer = await served.raw(stream + HEALTH * 30)
+    await served.live(1)
+    await served.publish("x")
+    async with asyncio.timeout(DEADLINE):
+        await reader.readuntil(b"data: x\n\n")
+    writer.transport.abort()
+    await until(lambda: not served.hub.streams.open)
 
 
 async def test_the_authority_of_an_absolute_target_counts(served: Served) -> None:
