@@ -103,7 +103,7 @@ def browser() -> Iterator[Browser]:
 def page(browser: Browser, hub_url: str) -> Browser:
     """A page of the hub's own origin, without cookies."""
     parts = urlsplit(hub_url)
-    browser.open(f"{parts.scheme}://{parts.netloc}/healthz")
+    browser.open(f"{parts.scheme}://{parts.netloc}/")
     browser.delete_cookies()
     return browser
 
