@@ -14,10 +14,10 @@ from statistics import median
 from typing import Any
 
 from bench.servers import KEY, PATH, mercure
-from hub.app import Hub, application
-from hub.matchers import Matcher
-from hub.settings import Settings
-from hub.wire import Wire
+from hub.config.settings import Settings
+from hub.fanout.wire import Wire
+from hub.matching.matchers import Matcher
+from hub.web.app import Hub, application
 
 SIZES = (100, 1_000, 10_000, 100_000)
 PUBLISHES = 1_000

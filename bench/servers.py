@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench.load import STAMP, compiled
 from bench.machine import HUB_CORE, LOAD_CORE, cpu_seconds, pinned, resident
-from hub.claims import Signing, mint_0x
+from hub.cli.minting import Signing, mint_0x
 
 KEY = "a key of the benchmark, 32 bytes or more"
 SIGNING = Signing(KEY, "HS256")

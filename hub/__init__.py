@@ -1,20 +1,30 @@
-"""A hub for the Mercure protocol, as a command (`hub.cli`), a server (`hub.server`) or an ASGI application (`hub.app`).
+"""A hub for the Mercure protocol. What a program uses is here; the rest is the hub's own.
 
-# Layout
+    from hub import Settings, create_app
 
-Each line imports only what stands below it.
-
-- `cli`: the commands; `options`, `trying`, `claims`: their flags, what ``--dev`` prints, what tokens claim
-- `server`: uvicorn in our hands; `client`, `events`: the other side, for the commands
-- `app`: every part wired once, every route in one list
-- `publish`, `subscribe`, `subscriptions`, `health`: the endpoints
-- `dispatcher`: follows the log and pushes; `presence`: announces who comes and leaves
-- `stream`: one subscriber, behind or live
-- `audiences`: who gets what
-- `wire`: how bytes reach one subscriber
-- `authorization`: request -> token; `grants`: what it allows; `publication`: form -> update; `documents`: subscriptions
-- `keys`, `matchers` (with `uritemplates`, `urlpatterns`): pure
-- `lifecycle`, `settings` (with `values`, `directives`), `timers`
-- `errors`: what a client is told
-- `transports`: the log
+The rooms, each importing only what stands below it: `cli` (what a person types), `server` (a process), `web` (what a
+client asks), `presence` (who is there), `fanout` (from the log to every subscriber), `auth` (what a request may do),
+`matching`, `config` and `client`, then `lifecycle` and `problems`; below them all is the package `transports`, the log.
+``docs/architecture.md`` has the map.
 """
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hub.config.settings import Settings
+    from hub.web.app import create_app
+
+__all__ = ["Settings", "create_app"]
+
+
+def __getattr__(name: str) -> Any:
+    """Imported when they are asked for: a container's health check starts often, and needs none of it (PEP 562)."""
+    if name == "Settings":
+        from hub.config.settings import Settings
+
+        return Settings
+    if name == "create_app":
+        from hub.web.app import create_app
+
+        return create_app
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,7 +5,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hub.errors import Problem
+from hub.problems import Problem
 
 HELD = 1000
 """Requests that wait for the store in standby; each costs a connection and a task."""

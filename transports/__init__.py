@@ -1,9 +1,9 @@
 """The log behind the hub, chosen by URL. Standard library and one driver per file; never imports the hub."""
 
 from difflib import get_close_matches
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 
-from transports.base import (
+from transports.contract import (
     EARLIEST,
     Address,
     Entry,
@@ -61,9 +61,16 @@ def open_transport(url: str) -> Transport:
     try:
         transport: type[Transport] = found[scheme].load()
     except ModuleNotFoundError as error:
-        extra = f"pip install 'mercure-hub[{found[scheme].module.rpartition('.')[2]}]'"
-        raise InvalidTransport(url, f"the package {error.name!r} is missing; {extra} brings it") from error
+        raise InvalidTransport(url, f"the package {error.name!r} is missing; {_cure(found[scheme])}") from error
     return transport(url)
+
+
+def _cure(point: EntryPoint) -> str:
+    """How to install what a transport needs: one of our extras, or whatever a third party says."""
+    package = point.dist.name if point.dist is not None else point.module
+    if package != "mercure-hub":
+        return f"it is needed by {package}, whose documentation says how to install it"
+    return f"pip install 'mercure-hub[{point.module.split('.')[1]}]' brings it"
 
 
 def _unknown(scheme: str, known: list[str]) -> str:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from transports.base import (
+from transports.contract import (
     EARLIEST,
     Entry,
     HistoryTrimmed,

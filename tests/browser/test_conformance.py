@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from hub.claims import of_1_0
-from hub.keys import sign
+from hub.auth.keys import sign
+from hub.cli.minting import of_1_0
 from tests.e2e.browser import Browser, chromium
 from tests.e2e.processes import Hubs, free_port
 from tests.hub.serving import KEY, token

@@ -17,12 +17,12 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlencode
 
-from hub.events import Event, Parser
-from hub.settings import PATH
+from hub.client.sse_parser import Event, Parser
+from hub.config.settings import PATH
 from tests.hub.serving import PUBLISHER, TOPIC
 
 ROOT = Path(__file__).parents[2]
-COMMAND = "from hub.cli import main; main()"
+COMMAND = "from hub.cli.commands import main; main()"
 DEADLINE = 15.0
 """Seconds after which a test stops waiting."""
 PAUSE = 0.005

@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.browser import DEADLINE, Browser, Site, chromium, said, site
 from tests.hub.serving import PUBLISHER, TOPIC, token
 
-COMMAND = [sys.executable, "-c", "from hub.cli import main; main()", "serve", "--dev"]
+COMMAND = [sys.executable, "-c", "from hub.cli.commands import main; main()", "serve", "--dev"]
 BOOKS = "https://example.com/books/{id}"
 QUERY = f"topic={TOPIC}"
 TRICKY = [

@@ -11,7 +11,7 @@ from time import monotonic
 
 import pytest
 
-from hub.documents import ROOT
+from hub.presence.documents import ROOT
 from tests.e2e.processes import Address, Connection, Hubs, get, measured
 from tests.hub.serving import TOPIC, bearer, token
 

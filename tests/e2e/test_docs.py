@@ -15,7 +15,7 @@ from threading import Timer
 
 import pytest
 
-from hub.settings import PATH
+from hub.config.settings import PATH
 from tests.e2e.processes import free_port
 from tests.needs import needs
 
@@ -201,7 +201,7 @@ def test_the_python_example_runs(tmp_path: Path, ports: Ports) -> None:
 def hub(ports: Ports, *arguments: str) -> bytes:
     """What a command about the documented topic prints."""
     environment = {**os.environ, **ports.environment}
-    command = [sys.executable, "-c", "from hub.cli import main; main()", *arguments]
+    command = [sys.executable, "-c", "from hub.cli.commands import main; main()", *arguments]
     topic = ["--topic", "https://example.com/books/1"]
     return subprocess.run(
         [*command, *topic], check=True, stdout=subprocess.PIPE, timeout=DEADLINE, env=environment

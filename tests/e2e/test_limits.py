@@ -11,7 +11,7 @@ from signal import SIGTERM
 
 import pytest
 
-from tests.e2e.processes import LOST, Address, Connection, Hub, Hubs, get, subscribed, until
+from tests.e2e.processes import COMMAND, LOST, Address, Connection, Hub, Hubs, get, subscribed, until
 from tests.volumes import fill_up, small_volume
 
 READY, LIVE = "/mercure/health/ready", "/mercure/health/live"
@@ -103,7 +103,7 @@ async def test_a_store_that_cannot_be_opened_ends_the_start(hubs: Hubs, damage: 
 
 async def test_out_of_descriptors(hubs: Hubs) -> None:
     """The hub goes on, says so in one line with the limit and the way out, and serves again once there are some."""
-    command = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 128)); from hub.cli import main; main()"
+    command = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 128)); {COMMAND}"
     hub = hubs.start("memory://", command=command)
     address = await hub.listening()
     assert resource.prlimit(hub.process.pid, resource.RLIMIT_NOFILE) == (128, 128)  # soft is raised to hard
@@ -186,8 +186,7 @@ async def test_a_machine_without_ipv6(hubs: Hubs) -> None:
         "        if family == socket.AF_INET6:\n"
         "            raise OSError(errno.EAFNOSUPPORT, 'Address family not supported by protocol')\n"
         "        super().__init__(family, *rest, **more)\n"
-        "socket.socket = V4\n"
-        "from hub.cli import main; main()"
+        f"socket.socket = V4\n{COMMAND}"
     )
     hub = hubs.start("memory://", listen=":0", command=command)
     _host, port = await hub.listening()

@@ -10,8 +10,8 @@ from time import monotonic
 
 import pytest
 
-from hub.events import Event
-from hub.settings import PATH
+from hub.client.sse_parser import Event
+from hub.config.settings import PATH
 from tests.e2e.processes import (
     PAUSE,
     Address,
@@ -31,7 +31,7 @@ from tests.e2e.processes import (
     until,
 )
 from tests.hub.serving import TOPIC
-from transports.locks import HeldLock
+from transports.lmdb.locks import HeldLock
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from signal import SIGKILL, SIGTERM
 from time import monotonic
 
-from hub.documents import ROOT
+from hub.presence.documents import ROOT
 from tests.e2e.processes import (
     Address,
     Connection,

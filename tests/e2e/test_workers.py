@@ -35,7 +35,7 @@ ESTABLISHED = "01"
 PR_SET_CHILD_SUBREAPER = 36
 FAILING = """
 import asyncio
-from hub.dispatcher import Dispatcher
+from hub.fanout.dispatcher import Dispatcher
 
 async def run(self):
     await asyncio.sleep(0.5)
@@ -143,7 +143,9 @@ async def test_a_killed_worker_is_replaced(hubs: Hubs) -> None:
         wanted = history[history.index(begin) :]
         await until(lambda: all(len(each.events) >= len(wanted) for each in subscribers))
         assert all(each.events[: len(wanted)] == wanted for each in subscribers)
-    assert re.fullmatch(r"WARNING \d+ hub\.workers: worker \d+ was ended by SIGKILL; another .* 0\.1 s\n", hub.stderr)
+    assert re.fullmatch(
+        r"WARNING \d+ hub\.server\.workers: worker \d+ was ended by SIGKILL; another .* 0\.1 s\n", hub.stderr
+    )
     hub.send(signal.SIGTERM)
     assert await hub.ended() == 0
     measured("two workers: from kill -9 of one to the next", [replaced - killed])
@@ -260,7 +262,7 @@ async def test_a_wrong_setting(hubs: Hubs, url: str, arguments: tuple[str, ...],
 
 async def test_a_hub_that_cannot_start(hubs: Hubs) -> None:
     """When no worker gets as far as to accept, the supervisor ends with 1: whoever started it sees that."""
-    broken = "from hub.app import Hub; Hub.open = lambda self: 1 / 0; "
+    broken = "from hub.web.app import Hub; Hub.open = lambda self: 1 / 0; "
     hub = start(hubs, SHARED, command=broken + COMMAND)
     assert await hub.ended() == 1
     assert "ZeroDivisionError" in hub.stderr

@@ -13,10 +13,10 @@ import jwt
 from httpx_sse import EventSource, ServerSentEvent, aconnect_sse
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from hub.app import PATH, Hub
-from hub.protocol import HubProtocol
-from hub.server import HubServer, bind
-from hub.settings import Settings
+from hub.config.settings import Settings
+from hub.server.http1 import HubProtocol
+from hub.server.server import HubServer, bind
+from hub.web.app import PATH, Hub
 
 KEY = "!ChangeThisMercureHubJWTSecretKey!"
 TOPIC = "https://example.com/books/1"

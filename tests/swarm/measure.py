@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hub.claims import Signing, mint_0x
+from hub.cli.minting import Signing, mint_0x
 from tests.swarm.engine import Engine, Failed, say
 from tests.swarm.images import ROOT
 from tests.swarm.strategies import Strategy

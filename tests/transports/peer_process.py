@@ -140,7 +140,7 @@ def say(answer: object) -> None:
 async def serve(url: str, uid: int | None = None, poll: float | None = None) -> None:
     transport = open_transport(url)
     if poll is not None:
-        sys.modules["transports.lmdb"].POLL = poll  # type: ignore[attr-defined]
+        sys.modules["transports.lmdb.transport"].POLL = poll  # type: ignore[attr-defined]
     if uid is not None:
         os.setgroups([])
         os.setuid(uid)

@@ -143,3 +143,8 @@ def test_third_party(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     transport = open_transport("nowhere://")
     assert isinstance(transport, Transport)
     assert type(transport).__name__ == "Nowhere"
+    (tmp_path / "nowhere.py").write_text("import no_such_driver\n")
+    monkeypatch.delitem(sys.modules, "nowhere")
+    said = refusal("nowhere://")
+    assert "the package 'no_such_driver' is missing; it is needed by nowhere" in said
+    assert "mercure-hub[" not in said

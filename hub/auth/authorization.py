@@ -1,0 +1,258 @@
+"""Who may publish and who may receive what: a request's token, judged by its own generation's rules, as grants."""
+
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+from urllib.parse import urlsplit
+
+from starlette.requests import HTTPConnection
+
+from hub.auth.grants import ANONYMOUS, Generation, Grants, grants_0x, grants_1_0, unix_time
+from hub.auth.keys import InvalidSignature, Token, VerificationKey
+from hub.matching.matchers import Matching
+from hub.problems import InsufficientScope, InvalidToken, InvalidTokenRequest, Problem, Unauthorized
+
+MAX_TOKEN = 8_192  # characters
+MAX_AUDIENCE = 300
+"""Characters of the audience that is derived from ``Host``, which is the client's own text: a host name has 253."""
+MAX_COOKIES = 4
+"""Cookies that are tried: each costs a signature, and whoever can set one can set many."""
+MAX_CACHED = 4_096  # verified tokens kept: about 2 KiB each, 20 KiB for the longest
+
+_LEGACY_COOKIE = "mercureAuthorization"
+_CLOCK_SKEW = 5.0  # seconds of leeway for nbf alone: issuers set it to their own now; exp ends streams and has none
+_BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750 section 2.1
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+
+
+class _Presented(NamedTuple):
+    """``tokens``: from one place, in the order in which they are tried; at least one."""
+
+    tokens: Sequence[str]
+    place: Literal["header", "query", "cookie"]
+
+
+class Authorizer:
+    """Turns a request into `Grants`.
+
+    A token with the type ``at+jwt`` is judged as a 1.0 access token (spec "Token Validation"), any other by its 0.x
+    claim: neither weakens the other. ``resource_identifier`` is the audience that 1.0 tokens must name; without one it
+    is derived from the request's host, and hubs that share a key then tell each other's tokens apart no better than
+    the host is checked before them.
+    """
+
+    def __init__(
+        self,
+        *,
+        matching: Matching,
+        publisher: VerificationKey,
+        subscriber: VerificationKey,
+        anonymous: bool,
+        trusted_issuers: Sequence[str] = (),
+        resource_identifier: str | None = None,
+        protocol: Literal["both", "1.0", "0.x"] = "both",
+        cookie_name: str = "__Secure-mercure_access_token",
+        publish_origins: Sequence[str] = (),
+    ) -> None:
+        self._matching = matching
+        self._publisher, self._subscriber = publisher, subscriber
+        self._anonymous = anonymous
+        self._issuers = frozenset(trusted_issuers)
+        self._resource_identifier = resource_identifier
+        self._generations = {"both": ("1.0", "0.x")}.get(protocol, (protocol,))
+        self._cookies = (cookie_name,) if protocol == "1.0" else (cookie_name, _LEGACY_COOKIE)
+        # Behind a proxy that ends TLS the request itself may show another scheme than the browser's.
+        public = [_origin_of(resource_identifier)] if resource_identifier and "://" in resource_identifier else []
+        self._origins = frozenset(origin.lower() for origin in (*public, *publish_origins))
+        self._verified: OrderedDict[tuple[str, str, str], Grants] = OrderedDict()
+
+    def publisher(self, request: HTTPConnection) -> Grants:
+        """Raises `Unauthorized`, `InvalidToken`, `InvalidTokenRequest`, and 403 `Problem` for a foreign page."""
+        presented = self._presented(request)
+        if presented is None:
+            raise Unauthorized("publishing needs an access token: send it as Authorization: Bearer")
+        if presented.place == "cookie":
+            self._check_origin(request)
+        return self._grants("publisher", self._publisher, presented, request)
+
+    def subscriber(self, request: HTTPConnection) -> Grants:
+        """Raises `Unauthorized`, `InvalidToken`, `InvalidTokenRequest`. A bad token never counts as none."""
+        presented = self._presented(request)
+        if presented is None:
+            if self._anonymous:
+                return ANONYMOUS
+            raise Unauthorized("subscribing needs an access token: send it as Authorization: Bearer, or as a cookie")
+        return self._grants("subscriber", self._subscriber, presented, request)
+
+    def allow_publish(self, grants: Grants, topics: Sequence[str]) -> None:
+        """Raises `InsufficientScope` unless every topic is granted (spec "Publishers")."""
+        for number, topic in enumerate(topics, 1):
+            if not self._matching.any(grants.publish, (topic,)):
+                raise InsufficientScope(
+                    f"the access token does not grant publishing to topic {number} of {len(topics)}: it must grant all"
+                )
+
+    def allow_read(self, grants: Grants, topic: str) -> None:
+        """Raises `Unauthorized` or `InsufficientScope` unless private updates of the topic are granted."""
+        if grants.generation is None:
+            raise Unauthorized("this needs an access token: send it as Authorization: Bearer, or as a cookie")
+        if not self._matching.any(grants.subscribe, (topic,)):
+            raise InsufficientScope("the access token does not grant subscribing to what this URL shows")
+
+    def _presented(self, request: HTTPConnection) -> _Presented | None:
+        """The header wins over the query, and the query over cookies, which browsers send unasked.
+
+        Another scheme than Bearer is for somebody else, such as a proxy that asks for a password (RFC 7235): it
+        counts as no token.
+        """
+        bearers = [value for value in request.headers.getlist("authorization") if _is_bearer(value)]
+        if bearers:
+            return _Presented([_bearer(bearers)], "header")
+        if "authorization" in request.query_params:
+            return _Presented([self._from_query(request)], "query")
+        tokens = self._from_cookies(request)
+        return _Presented(tokens, "cookie") if tokens else None
+
+    def _from_cookies(self, request: HTTPConnection) -> list[str]:
+        """Those of the 1.0 name before those of the 0.x name, and of one name in the order in which they came.
+
+        A name may come several times: the cookie of the narrower path first (RFC 6265 section 5.4), which need not be
+        the hub's own.
+        """
+        found: dict[str, list[str]] = {name: [] for name in self._cookies}
+        for header in request.headers.getlist("cookie"):
+            for pair in header.split(";"):
+                name, _, value = pair.strip(" \t").partition("=")
+                token = value.strip(" \t").removeprefix('"').removesuffix('"')
+                if token and name in found:
+                    found[name].append(token)
+        return [token for tokens in found.values() for token in tokens][:MAX_COOKIES]
+
+    def _from_query(self, request: HTTPConnection) -> str:
+        if "0.x" not in self._generations:
+            raise InvalidTokenRequest("an access token may not be in the URL: send it as Authorization: Bearer")
+        values = request.query_params.getlist("authorization")
+        if len(values) > 1 or not values[0]:
+            raise InvalidTokenRequest("the query must hold one token in authorization, and not an empty one")
+        return values[0]
+
+    def _check_origin(self, request: HTTPConnection) -> None:
+        """Against request forgery: a cookie is sent by any page that the browser has open (spec "Security")."""
+        if "*" in self._origins:
+            return
+        origin = request.headers.get("origin")
+        if origin is None:
+            origin = _origin_of(request.headers.get("referer", ""))
+        if origin.lower() in {own_origin(request), *self._origins}:
+            return
+        raise Problem(
+            403,
+            "a cookie may publish only from the hub's own origin or one of its publish_origins, told by the header"
+            " Origin or Referer: send the token as Authorization: Bearer, or allow the origin",
+        )
+
+    def _grants(self, role: str, key: VerificationKey, presented: _Presented, request: HTTPConnection) -> Grants:
+        """What the first token allows that verifies; where none does, the first one's error."""
+        audience = self._resource_identifier or f"{own_origin(request)}/.well-known/mercure"
+        if len(audience) > MAX_AUDIENCE:
+            raise InvalidToken
+        refused: InvalidToken | None = None
+        for token in presented.tokens:
+            try:
+                grants = self._granted_by(token, role, key, audience)
+            except InvalidToken as error:
+                refused = refused or error
+            else:
+                if presented.place == "query" and grants.generation == "1.0":
+                    raise InvalidTokenRequest(
+                        "a 1.0 access token may not be in the URL: send it as Authorization: Bearer"
+                    )
+                return grants
+        raise refused or InvalidToken
+
+    def _granted_by(self, token: str, role: str, key: VerificationKey, audience: str) -> Grants:
+        if len(token) > MAX_TOKEN:
+            raise InvalidToken
+        cached = (role, token, audience)
+        verified = self._verified.get(cached) or self._verify(key, token, audience)
+        _check_expiry(verified.expires)
+        self._keep(cached, verified)
+        return verified
+
+    def _keep(self, cached: tuple[str, str, str], verified: Grants) -> None:
+        self._verified[cached] = verified
+        self._verified.move_to_end(cached)
+        if len(self._verified) > MAX_CACHED:
+            self._verified.popitem(last=False)
+
+    def _verify(self, key: VerificationKey, text: str, audience: str) -> Grants:
+        try:
+            token = key.verify(text)
+        except InvalidSignature:
+            raise InvalidToken from None
+        generation: Generation = "1.0" if _is_access_token(token) else "0.x"
+        if generation not in self._generations:
+            raise InvalidToken
+        _check_not_before(token.claims)
+        if generation == "1.0":
+            self._check_parties(token.claims, audience)
+        read = grants_1_0 if generation == "1.0" else grants_0x
+        return read(token.claims, self._matching)
+
+    def _check_parties(self, claims: Mapping[str, Any], audience: str) -> None:
+        """Spec "Token Validation": who has issued the token, and for whom."""
+        issuer, audiences = claims.get("iss"), claims.get("aud")
+        if not isinstance(issuer, str) or issuer not in self._issuers:
+            raise InvalidToken
+        if audience not in (audiences if isinstance(audiences, list) else [audiences]):
+            raise InvalidToken
+
+
+def _is_access_token(token: Token) -> bool:
+    """RFC 9068 section 4; the media type is compared as RFC 7515 section 4.1.9 says."""
+    kind = token.header.get("typ")
+    return isinstance(kind, str) and kind.lower().removeprefix("application/") == "at+jwt"
+
+
+def _check_not_before(claims: Mapping[str, Any]) -> None:
+    if "nbf" in claims and unix_time(claims["nbf"]) > time.time() + _CLOCK_SKEW:
+        raise InvalidToken
+
+
+def _check_expiry(expires: float | None) -> None:
+    if expires is not None and expires <= time.time():
+        raise InvalidToken
+
+
+def _is_bearer(header: str) -> bool:
+    """The scheme in any case (RFC 9110 section 11.1)."""
+    return header.replace("\t", " ").partition(" ")[0].lower() == "bearer"
+
+
+def _bearer(headers: Sequence[str]) -> str:
+    """RFC 6750 section 2.1."""
+    if len(headers) > 1:
+        raise InvalidTokenRequest("there are several Authorization headers: send one")
+    token = headers[0].partition(" ")[2].strip(" ")
+    if not (len(token) > MAX_TOKEN or _BEARER.fullmatch(token)):
+        raise InvalidTokenRequest("the Authorization header must be Bearer, a space and the access token")
+    return token
+
+
+def own_origin(request: HTTPConnection) -> str:
+    """The origin that the client has asked, as browsers write it; a proxy must pass scheme and host on."""
+    return _normal(request.scope["scheme"], request.headers.get("host", ""))
+
+
+def _origin_of(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
+    return _normal(parts.scheme, parts.netloc)
+
+
+def _normal(scheme: str, host: str) -> str:
+    return f"{scheme}://{host}".lower().removesuffix(_DEFAULT_PORTS.get(scheme, "/"))

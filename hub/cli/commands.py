@@ -1,0 +1,298 @@
+"""The command line, one function a command. Nothing below reads the process's environment.
+
+What only one command needs is imported there: a container's health check starts often.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hub.cli import options
+from hub.cli.options import Failure, http_url, tell
+from hub.config.settings import DEV_KEY, PATH, InvalidSetting, Settings, listen_address, load, variable
+from hub.config.values import origin_of, seconds
+
+if TYPE_CHECKING:
+    from hub.cli.minting import Signing
+
+PUBLISHING = 60
+"""Seconds that a token lasts which ``publish`` mints for itself."""
+PROBE_TIMEOUT = 4.0
+"""Seconds; below the default timeout of a container's health check."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="mercure-hub", prog_name="mercure-hub", message="%(prog)s %(version)s")
+def main() -> None:
+    """A hub for the Mercure protocol.
+
+    Every setting is a flag, a variable MERCURE_… of the same name, or a file that MERCURE_…_FILE names.
+    """
+
+
+@main.command()
+@options.dev
+@options.settings_flags
+def serve(dev: bool, **flags: object) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    settings = _load(flags, dev)
+    from hub.server.workers import run
+
+    sys.exit(run(settings, on_ready=_announce(settings, dev)))
+
+
+def _announce(settings: Settings, dev: bool) -> Callable[[tuple[str, int]], None]:
+    from hub.cli.first_steps import what_to_try
+
+    def announce(address: tuple[str, int]) -> None:
+        url = http_url(address) + PATH
+        click.echo(what_to_try(settings, url) if dev else f"The hub is listening on {url}")
+        sys.stdout.flush()
+
+    return announce
+
+
+def _load(flags: dict[str, object], dev: bool) -> Settings:
+    with _invalid_settings():
+        settings, warnings = load(flags, os.environ, dev=dev)
+    for warning in warnings:
+        tell(f"warning: {warning}")
+    return settings
+
+
+@contextmanager
+def _invalid_settings() -> Iterator[None]:
+    try:
+        yield
+    except InvalidSetting as error:
+        raise Failure(error, 2) from None
+
+
+@main.command()
+@click.option("--publish", multiple=True, metavar="SELECTOR", help="Topics that the bearer may publish to.")
+@click.option("--subscribe", multiple=True, metavar="SELECTOR", help="Topics whose private updates it may receive.")
+@click.option("--generation", type=click.Choice(("1.0", "0.x")), default="0.x", show_default=True)
+@click.option("--issuer", metavar="URI", help="1.0: iss.  [the first of MERCURE_TRUSTED_ISSUERS, the hub's origin]")
+@click.option("--audience", metavar="URI", help="1.0: aud.  [MERCURE_RESOURCE_IDENTIFIER, the hub's URL]")
+@click.option("--expires", default="1h", show_default=True, metavar="TIME", help="From now on.")
+@options.key
+@options.alg
+@options.dev
+@options.url
+def token(
+    publish: tuple[str, ...],
+    subscribe: tuple[str, ...],
+    generation: str,
+    issuer: str | None,
+    audience: str | None,
+    expires: str,
+    key: str | None,
+    alg: str | None,
+    dev: bool,
+    url: str,
+) -> None:
+    """Mint a token and print it.
+
+    A SELECTOR is a topic or * for every one; in 0.x also a URI Template, in 1.0 also a URL pattern, written
+    urlpattern:https://example.com/books/:id
+    """
+    from hub.cli.minting import mint_0x
+
+    if not (publish or subscribe):
+        raise click.UsageError("a token that grants nothing: add --publish or --subscribe, such as --publish '*'")
+    roles = [role for role, topics in (("publisher", publish), ("subscriber", subscribe)) if topics]
+    with _minting():
+        signing = _signing_key(roles, key, alg, dev)
+        granted = (publish, subscribe, _lifetime(expires), signing)
+        click.echo(mint_0x(*granted) if generation == "0.x" else _mint_1_0(issuer, audience, url, *granted))
+
+
+def _mint_1_0(issuer: str | None, audience: str | None, url: str, *granted: Any) -> str:
+    from hub.cli.minting import mint_1_0
+
+    issuers, identifier = variable("trusted_issuers", os.environ), variable("resource_identifier", os.environ)
+    return mint_1_0(
+        *granted,
+        issuer=issuer or next(iter(issuers.text.split() if issuers else ()), origin_of(url)),
+        audience=audience or (identifier.text if identifier else url),
+    )
+
+
+def _lifetime(text: str) -> float:
+    try:
+        return seconds(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--expires") from None
+
+
+def _signing_key(roles: Iterable[str], key: str | None, alg: str | None, dev: bool) -> "Signing":
+    """A key that serves all ``roles``, and its algorithm: the one given, the hub's variables', or ``--dev``'s."""
+    from hub.cli.minting import Signing
+
+    if key:
+        return Signing(key, alg or "HS256")
+    found = {role: (variable(f"{role}_jwt_key", os.environ), variable(f"{role}_jwt_alg", os.environ)) for role in roles}
+    pairs = {Signing(secret.text, alg or (its.text if its else "HS256")) for secret, its in found.values() if secret}
+    missing = [role for role, (secret, _) in found.items() if not secret]
+    if len(missing) == len(found) and dev:
+        return Signing(DEV_KEY, alg or "HS256")
+    if missing:
+        raise InvalidSetting(f"no key to sign with: --key, --dev or MERCURE_{missing[0].upper()}_JWT_KEY gives one")
+    if len(pairs) > 1:
+        raise InvalidSetting("publishers and subscribers have different keys: mint one token for each")
+    return pairs.pop()
+
+
+@contextmanager
+def _minting() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:  # a setting, a key or a selector
+        raise Failure(error, 2) from None
+
+
+@main.command()
+@click.option("--topic", "topics", multiple=True, required=True, help="The canonical one first, then alternates.")
+@click.option("--data", help="What to publish.  [standard input, less one newline at its end]")
+@click.option("--private", is_flag=True, help="Only for subscribers whose token covers one of the topics.")
+@click.option("--id", help="The update's id.  [the hub chooses one]")
+@click.option("--type", help="The event's type.")
+@click.option("--retry", type=click.IntRange(min=0), metavar="MS", help="When subscribers shall come back.")
+@click.option("--idempotency-key", metavar="KEY", help="Makes it safe to repeat this command.")
+@options.bearer
+@options.key
+@options.alg
+@options.dev
+@options.url
+def publish(
+    url: str, bearer: str | None, key: str | None, alg: str | None, dev: bool, data: str | None, **update: Any
+) -> None:
+    """Publish one update and print its id.
+
+    Without a token, one for these topics is signed with --key, --dev's key or MERCURE_PUBLISHER_JWT_KEY.
+    """
+    from hub.client import client
+
+    token = bearer or _token_for(update["topics"], key, alg, dev)
+    with _outcome():
+        content = sys.stdin.buffer.read().decode().removesuffix("\n") if data is None else data
+        click.echo(client.publish(url, data=content, token=token, **update))
+
+
+def _token_for(topics: tuple[str, ...], key: str | None, alg: str | None, dev: bool) -> str | None:
+    """None where there is no key: the hub will say what it wants."""
+    from hub.cli.minting import mint_0x
+
+    with _minting():
+        if not (key or dev or variable("publisher_jwt_key", os.environ)):
+            return None
+        return mint_0x(topics, (), PUBLISHING, _signing_key(["publisher"], key, alg, dev))
+
+
+@contextmanager
+def _outcome() -> Iterator[None]:
+    from hub.client.client import Refused, Unreachable
+
+    try:
+        yield
+    except (Refused, Unreachable) as error:
+        raise Failure(error) from None
+    except ValueError as error:
+        raise Failure(error, 2) from None
+
+
+@main.command()
+@click.option("--topic", "topics", multiple=True, help="A topic or URI Template.")
+@click.option("--match", "matches", multiple=True, metavar="TOPIC", help="A topic, exactly; * is every one.")
+@click.option("--match-urlpattern", "patterns", multiple=True, metavar="PATTERN", help="A URL pattern.")
+@click.option("--last-event-id", metavar="ID", help="Begin after this one; earliest: with all that is left.")
+@click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after N events.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line: id, type, data.")
+@options.bearer
+@options.url
+def subscribe(url: str, bearer: str | None, count: int | None, as_json: bool, **query: Any) -> None:
+    """Print events as they come; reconnect where the stream broke off."""
+    from hub.client import client
+
+    if not any(query[name] for name in ("topics", "matches", "patterns")):
+        raise click.UsageError(
+            "nothing to subscribe to: add --topic, --match or --match-urlpattern, such as --topic '*'"
+        )
+    with _outcome():
+        for number, event in enumerate(client.subscribe(url, token=bearer, report=tell, **query), 1):
+            click.echo(json.dumps(event._asdict(), ensure_ascii=False) if as_json else str(event))
+            if number == count:
+                return
+
+
+@main.command()
+@click.option("--ready", is_flag=True, help="Does the store take updates? Not for an orchestrator's health check.")
+@click.option("--listen", metavar="HOST:PORT", help="Where the hub listens.  [MERCURE_LISTEN]")
+@options.dev
+def health(ready: bool, listen: str | None, dev: bool) -> None:
+    """Ask the hub on this machine whether it is well; exit code 0 or 1."""
+    from hub.client import client
+
+    with _invalid_settings():
+        address = listen_address(listen, os.environ, dev=dev)
+    url = f"{http_url(address)}/mercure/health/{'ready' if ready else 'live'}"
+    with _outcome():
+        click.echo(client.fetch(url, PROBE_TIMEOUT).strip())
+
+
+@main.command()
+@options.dev
+@options.settings_flags
+def check(dev: bool, **flags: object) -> None:
+    """Say what serve would make of the same flags and variables; exit code 0, or 2 and 1 as serve would fail."""
+    import asyncio
+
+    settings = _load(flags, dev)
+    for name, value in settings.shown().items():
+        click.echo(f"{name}: {' '.join(map(str, value)) if isinstance(value, tuple) else value}")
+    codes = [_check_key(settings, role) for role in ("publisher", "subscriber")]
+    sys.exit(max(*codes, asyncio.run(_check_store(settings))))
+
+
+def _check_key(settings: Settings, role: str) -> int:
+    from hub.auth.keys import InvalidKey, VerificationKey
+
+    algorithm = getattr(settings, f"{role}_jwt_alg")
+    name = f"MERCURE_{role.upper()}_JWT_KEY"
+    try:
+        key = VerificationKey.load(getattr(settings, f"{role}_jwt_key"), algorithm, name=name)
+    except InvalidKey as error:
+        return _found(f"{role}'s key: {error}", 2)
+    return _found(f"{role}'s key: {algorithm}, {'ok, but so short that it can be guessed' if key.weak else 'ok'}")
+
+
+async def _check_store(settings: Settings) -> int:
+    from hub.server.workers import demand_shared
+    from transports import InvalidTransport, TransportError, open_transport
+
+    try:
+        transport = open_transport(settings.transport_url)
+        demand_shared(transport, settings.workers)
+        try:
+            await transport.open()
+            await transport.check()
+            newest = (await transport.last())[1]
+        finally:
+            await transport.close()
+    except TransportError as error:
+        return _found(f"store: {error}", 2 if isinstance(error, InvalidTransport) else 1)
+    return _found(f"store: ok, its newest event is {newest}")
+
+
+def _found(sentence: str, code: int = 0) -> int:
+    click.echo(sentence if code == 0 else f"FAILS {sentence}")
+    return code
+
+
+if __name__ == "__main__":
+    main()

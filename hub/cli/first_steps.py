@@ -1,0 +1,54 @@
+"""What ``serve --dev`` tells whoever has just started it."""
+
+import json
+import shlex
+
+from hub.cli.minting import Signing, mint_0x, mint_1_0
+from hub.config.settings import DEV_KEY, Settings
+
+TOPIC = "https://example.com/books/1"
+LIFETIME = 30 * 86400.0
+"""Seconds that the token in the printed command lasts."""
+
+_TEXT = """\
+A hub to try is listening on {url}
+
+Subscribe:
+
+  curl -N {reader}{stream}
+
+Publish:
+
+  curl {writer}-d topic={topic} -d {data} {url}
+
+A subscriber that adds &last_event_id=earliest gets what was published before. Ctrl-C ends the hub.
+"""
+
+
+def what_to_try(settings: Settings, url: str) -> str:
+    """Two commands to paste, with a token that the hub at ``url`` takes."""
+    bearer = f"-H 'Authorization: Bearer {_token(settings)}' "
+    parameter = "match" if settings.protocol == "1.0" else "topic"
+    return _TEXT.format(
+        url=url,
+        topic=TOPIC,
+        reader="" if settings.anonymous else bearer,
+        stream=shlex.quote(f"{url}?{parameter}={TOPIC}"),
+        writer=bearer,
+        data=shlex.quote(f"data={json.dumps({'status': 'available'})}"),
+    )
+
+
+def _token(settings: Settings) -> str:
+    """For whoever runs the hub with keys of his own, the place where his token goes."""
+    keys = {
+        (settings.publisher_jwt_key, settings.publisher_jwt_alg),
+        (settings.subscriber_jwt_key, settings.subscriber_jwt_alg),
+    }
+    if keys != {(DEV_KEY, "HS256")}:
+        return "YOUR_TOKEN"
+    granted = (["*"], [] if settings.anonymous else ["*"], LIFETIME, Signing(DEV_KEY, "HS256"))
+    if settings.protocol != "1.0":
+        return mint_0x(*granted)
+    issuer = next(iter(settings.trusted_issuers), "")
+    return mint_1_0(*granted, issuer=issuer, audience=settings.resource_identifier or "")

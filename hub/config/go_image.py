@@ -1,0 +1,113 @@
+"""The environment of the Go hub's image, in our settings' words: its directives, its site address, its Bolt file."""
+
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import PurePosixPath
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from hub.config.values import port_number
+
+_ONE = (
+    "heartbeat",
+    "write_timeout",
+    "dispatch_timeout",
+    "cookie_name",
+    "resource_identifier",
+    "max_request_body_size",
+    "transport_url",
+)
+_NONE = ("anonymous", "subscriptions")
+_MANY = ("cors_origins", "publish_origins")
+_COMPATIBILITY = "protocol_version_compatibility"
+_KNOWN = (_COMPATIBILITY, *_NONE, *_ONE, *_MANY)
+_WORD = re.compile(r'"((?:[^"\\]|\\.)*)"|`([^`]*)`|(\S+)')
+
+
+def directives(text: str) -> Mapping[str, str]:
+    """The settings in ``text``, one directive a line; ValueError names one that is unknown, repeated or incomplete."""
+    found: dict[str, str] = {}
+    for name, *arguments in filter(None, map(_words, text.splitlines())):
+        setting, value = _directive(name, arguments)
+        if setting in found:
+            raise ValueError(f"directive {name!r} is given twice")
+        found[setting] = value
+    return found
+
+
+def _words(line: str) -> list[str]:
+    """A line's words up to a comment; quotes and backticks hold a word together."""
+    words: list[str] = []
+    for match in _WORD.finditer(line):
+        if match[0].startswith("#"):
+            break
+        words.append(re.sub(r'\\(["\\])', r"\1", match[1]) if match[1] is not None else match[2] or match[3] or "")
+    return words
+
+
+def _directive(name: str, arguments: list[str]) -> tuple[str, str]:
+    if name not in _KNOWN:
+        raise ValueError(_unknown(name))
+    if name in _NONE and not arguments:
+        return name, "true"
+    if name == _COMPATIBILITY and arguments in (["7"], ["8"]):
+        return "protocol", "both"
+    if (name in _ONE and len(arguments) == 1) or (name in _MANY and arguments):
+        return name, " ".join(arguments)
+    raise ValueError(f"directive {name!r} takes {_takes(name)}")
+
+
+def _takes(name: str) -> str:
+    if name == _COMPATIBILITY:
+        return "7 or 8"
+    return "no value" if name in _NONE else "one value" if name in _ONE else "one value or more"
+
+
+def _unknown(name: str) -> str:
+    hint = get_close_matches(name, _KNOWN, n=1)
+    meant = f"did you mean {hint[0]}? " if hint else ""
+    return f"directive {name[:60]!r} is unknown here; {meant}There are {', '.join(sorted(_KNOWN))}"
+
+
+def site_port(server_name: str) -> tuple[int, bool]:
+    """The port of a site address (80 if it names none), and whether the Go hub would have served TLS on it.
+
+    Several addresses may stand between spaces or commas. ValueError: no address, or they differ in their ports.
+    """
+    sites = [_site(each) for each in re.split(r"[\s,]+", server_name) if each]
+    ports = {port for port, _ in sites}
+    if len(ports) != 1:
+        raise ValueError(f"{server_name!r} names no single port; name one, such as :80")
+    return ports.pop(), any(tls for _, tls in sites)
+
+
+def _site(address: str) -> tuple[int, bool]:
+    scheme, separator, rest = address.rpartition("://")
+    if separator and scheme not in ("http", "https"):
+        raise ValueError(f"{address!r} is not a site address such as :80 or http://localhost:8080")
+    host, colon, port = rest.partition("/")[0].rpartition(":")
+    if not colon or port.endswith("]"):
+        return 80, scheme != "http"
+    number = port_number(port)
+    return number, scheme == "https" or number == 443 or (not scheme and bool(host) and number != 80)
+
+
+def without_bolt(url: str) -> str:
+    """``bolt://`` of a file as ``lmdb://`` of a directory beside it; every other URL as it is.
+
+    The file's suffix goes (a name without one gets ``.lmdb``: the file itself is in the way), and so do the parameters
+    that speak of Bolt alone. ValueError: it names no file.
+    """
+    if not url.startswith("bolt://"):
+        return url
+    parts = urlsplit(url)
+    path = PurePosixPath(parts.netloc + parts.path)
+    if not path.name:
+        raise ValueError("bolt:// names no file; lmdb:///data/mercure names a directory")
+    kept = [(name, value) for name, value in parse_qsl(parts.query) if not _of_bolt(name, value)]
+    return f"lmdb://{path.with_suffix('' if path.suffix else '.lmdb')}{'?' if kept else ''}{urlencode(kept)}"
+
+
+def _of_bolt(name: str, value: str) -> bool:
+    """``size=0`` is Bolt's word for "all of them", which is what a URL without a size says."""
+    return name in ("cleanup_frequency", "bucket_name") or (name, value) == ("size", "0")

@@ -1,0 +1,266 @@
+"""Who gets what: subscribers with the same matchers and the same grants form one audience, matched once for all."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+from hub.fanout.wire import TakenOver, Wire, chunk
+from hub.matching.matchers import Matcher, Matching
+from transports import Address, Update
+
+FEW = 8
+"""Matchers that are tried one by one, for the memory that a set would take for each subscriber."""
+_NONE = frozenset[str]()  # an empty set is 216 bytes too
+
+
+class Member(Protocol):
+    """A live subscriber in its audience's lists."""
+
+    wire: Wire
+    slot: int
+    """Its index in the list it is in; -1 while it is in none."""
+
+    def fall_behind(self) -> None:
+        """Not all of a push went out: leave, and go on from the dispatcher's cursor."""
+
+
+Key = tuple[tuple[Matcher, ...], tuple[Matcher, ...]]
+"""What makes an audience: matchers and grants, each once and in order."""
+
+
+class Audience:
+    """The live subscribers that get exactly the same updates.
+
+    Two parallel lists serve the taken-over connections: walking a list of numbers is what the fan-out costs.
+    A connection whose descriptor can't be written to directly stands in ``others``.
+
+    A push may be spread over several turns of the event loop. Until it is over, the first ``_pushed`` of the direct
+    members have got it, and all others are owed it, those as well who join meanwhile.
+    """
+
+    __slots__ = (
+        "_descriptors",
+        "_direct",
+        "_exact",
+        "_matching",
+        "_others",
+        "_patterns",
+        "_payload",
+        "_pushed",
+        "key",
+        "last_push",
+        "size",
+    )
+
+    def __init__(self, matching: Matching, key: Key) -> None:
+        self.key = key
+        self._matching = matching
+        many = len(key[0]) > FEW
+        self._exact = frozenset(m.pattern for m in key[0] if _indexed(m) is not m) if many else _NONE
+        self._patterns = tuple(m for m in key[0] if _indexed(m) is m) if many else key[0]
+        self._descriptors: list[int] = []
+        self._direct: list[Member] = []
+        self._others: list[Member] = []
+        self._payload: bytes | None = None
+        self._pushed = 0
+        self.last_push = 0.0
+        """Event loop time of the newest push, in seconds."""
+        self.size = 0
+        """Streams of this audience, live or behind."""
+
+    def wants(self, update: Update | Address) -> bool:
+        """Does a matcher select the update, and a grant allow it if it is private? (Mercure, "Subscribers")"""
+        chosen = not self._exact.isdisjoint(update.topics) or self._matching.any(self._patterns, update.topics)
+        return chosen and (not update.private or self.may_read(update))
+
+    def may_read(self, update: Update | Address) -> bool:
+        """Does a grant match one of a private update's topics? Which matcher selected it does not count."""
+        return self._matching.any(self.key[1], update.topics)
+
+    def join(self, member: Member) -> None:
+        """From now on the member rides on `push`. Nothing of it may wait in user space."""
+        members = self._direct if member.wire.descriptor >= 0 else self._others
+        member.slot = len(members)
+        members.append(member)
+        if members is self._direct:
+            self._descriptors.append(member.wire.descriptor)
+
+    def leave(self, member: Member) -> None:
+        """Take the member out of the lists, at once: its descriptor's number may soon be a stranger's."""
+        slot = member.slot
+        if slot < 0:
+            return
+        member.slot = -1
+        if not self._is_direct(member, slot):
+            _take_out(self._others, slot)
+            return
+        if self.pending and slot < self._pushed:
+            # The gap goes to the end of those who have got it, so that nobody gets it twice or never.
+            self._pushed -= 1
+            self._move(self._pushed, slot)
+            slot = self._pushed
+        self._move(len(self._direct) - 1, slot)
+        self._direct.pop()
+        self._descriptors.pop()
+
+    def _is_direct(self, member: Member, slot: int) -> bool:
+        return slot < len(self._direct) and self._direct[slot] is member
+
+    def _move(self, slot: int, to: int) -> None:
+        if slot != to:
+            member = self._direct[to] = self._direct[slot]
+            self._descriptors[to] = self._descriptors[slot]
+            member.slot = to
+
+    @property
+    def pending(self) -> bool:
+        """Is a push under way?"""
+        return self._payload is not None
+
+    def owes(self, member: Member) -> bool:
+        """Is a push under way that this live member has not got yet?"""
+        return self.pending and not (self._is_direct(member, member.slot) and member.slot < self._pushed)
+
+    def begin(self, payload: bytes, now: float) -> None:
+        """From now on, and until `push` is over with it, all members are owed these bytes."""
+        self.last_push = now
+        self._payload, self._pushed = payload, 0
+
+    def push(self, most: int) -> tuple[int, Sequence[Member]]:
+        """Give the bytes to about so many of those who are owed them; the push is over when `pending` says so.
+
+        Says how many that were, and which of them could not take all: they must leave.
+        """
+        payload = self._payload
+        if payload is None:
+            return 0, []
+        begin, end = self._pushed, min(self._pushed + most, len(self._direct))
+        slow = self._push_direct(chunk(payload), begin, end) if end > begin else []
+        self._pushed = end
+        if end < len(self._direct):
+            return end - begin, slow
+        self._payload = None
+        slow.extend(member for member in self._others if not member.wire.send(payload))
+        return end - begin + len(self._others), slow
+
+    def _push_direct(self, framed: bytes, begin: int, end: int) -> list[Member]:
+        refused: list[tuple[int, int]] = []
+        write, size = os.write, len(framed)
+        for slot, descriptor in enumerate(self._descriptors[begin:end], begin):
+            try:
+                count = write(descriptor, framed)
+            except BlockingIOError:
+                count = 0
+            except OSError:
+                count = -1
+            if count != size:
+                refused.append((slot, count))
+        members = [(self._direct[slot], count) for slot, count in refused]
+        return [member for member, count in members if not _sent(member.wire, framed, count)]
+
+
+class Audiences:
+    """All audiences, found by an update's topics.
+
+    Exact matchers and templates through dictionaries, by their topic and by how they begin: one user's are not tried
+    for another's topic. URL Patterns are each tried once for all audiences that have them.
+    """
+
+    def __init__(self, matching: Matching) -> None:
+        self._matching = matching
+        self._all: dict[Key, Audience] = {}
+        # A user has often a topic of his own: a dictionary for each such topic would be a quarter KiB.
+        self._index: dict[str | Matcher, Audience | dict[Audience, None]] = {}
+        self._patterns: dict[str, dict[Matcher, None]] = {}
+        self._lengths: Counter[int] = Counter()
+
+    def enter(self, matchers: Iterable[Matcher], grants: Iterable[Matcher]) -> Audience:
+        """The audience for these; to be left with `exit` once for each `enter`."""
+        key = (_each_once(matchers), _each_once(grants))
+        audience = self._all.get(key)
+        if audience is None:
+            audience = self._all[key] = Audience(self._matching, key)
+            for place in set(map(_indexed, key[0])):
+                self._add(place, audience)
+        audience.size += 1
+        return audience
+
+    def _add(self, place: str | Matcher, audience: Audience) -> None:
+        present = self._index.get(place)
+        if isinstance(present, dict):
+            present[audience] = None
+        elif present is not None:
+            self._index[place] = {present: None, audience: None}
+        else:
+            self._index[place] = audience
+            if isinstance(place, Matcher):
+                self._add_pattern(place)
+
+    def exit(self, audience: Audience) -> None:
+        """One stream of the audience is over; the last one takes the audience with it."""
+        audience.size -= 1
+        if not audience.size:
+            del self._all[audience.key]
+            for place in set(map(_indexed, audience.key[0])):
+                self._remove(place, audience)
+
+    def _remove(self, place: str | Matcher, audience: Audience) -> None:
+        present = self._index[place]
+        if isinstance(present, dict):
+            del present[audience]
+            if present:
+                return
+        del self._index[place]
+        if isinstance(place, Matcher):
+            self._remove_pattern(place)
+
+    def _at(self, place: str | Matcher) -> Iterable[Audience]:
+        present = self._index.get(place, ())
+        return (present,) if isinstance(present, Audience) else present
+
+    def _add_pattern(self, matcher: Matcher) -> None:
+        self._patterns.setdefault(matcher.beginning, {})[matcher] = None
+        self._lengths[len(matcher.beginning)] += 1
+
+    def _remove_pattern(self, matcher: Matcher) -> None:
+        alike = self._patterns[matcher.beginning]
+        del alike[matcher]
+        if not alike:
+            del self._patterns[matcher.beginning]
+        self._lengths[len(matcher.beginning)] -= 1
+        self._lengths += Counter()  # forgets what stands at 0
+
+    def of(self, update: Update) -> Iterator[Audience]:
+        """The audiences that get the update, each once."""
+        found: dict[Audience, None] = {}
+        for topic in update.topics:
+            found.update(dict.fromkeys(self._at(topic)))
+            for length in self._lengths:
+                for matcher in self._patterns.get(topic[:length], ()):
+                    if self._matching.matches(matcher, topic):
+                        found.update(dict.fromkeys(self._at(matcher)))
+        return (audience for audience in found if not update.private or audience.may_read(update))
+
+
+def _take_out(members: list[Member], slot: int) -> None:
+    last = members.pop()
+    if slot < len(members):
+        members[slot] = last
+        last.slot = slot
+
+
+def _sent(wire: Wire, framed: bytes, count: int) -> bool:
+    assert isinstance(wire, TakenOver)  # noqa: S101 - only those have a descriptor
+    return wire.sent(framed, count)
+
+
+def _each_once(matchers: Iterable[Matcher]) -> tuple[Matcher, ...]:
+    """The same for the same matchers; those of most requests are one, and not copied."""
+    matchers = tuple(matchers)
+    return matchers if len(matchers) < 2 else tuple(sorted(set(matchers)))
+
+
+def _indexed(matcher: Matcher) -> str | Matcher:
+    """The key of a matcher in the index: its topic if it has just one."""
+    return matcher.pattern if matcher.is_exact else matcher

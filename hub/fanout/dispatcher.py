@@ -1,0 +1,149 @@
+"""Follows the log, whoever wrote it, and pushes each update to the audiences that get it."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from hub.fanout.audiences import Audience, Audiences
+from hub.fanout.stream import Log, Streams, first_part
+from transports import Entry, HistoryTrimmed, TransportClosed, TransportUnavailable
+
+RETRY = 0.1
+"""Seconds until a tail that broke off is taken up again, from the dispatcher's own cursor."""
+
+SETTLED = 1.0
+"""Seconds that a tail has to last before an outage counts as over."""
+REASONS = 4
+"""Lines about one outage: a connection that broke, a server that is gone, one that is back and refuses the password."""
+
+TURN = 500
+"""Writes, 3 to 5 ms of them, after which others have their turn: 10,000 in one go hold up everybody for 90 ms."""
+
+logger = logging.getLogger(__name__)
+
+
+class Outage:
+    """The store does not answer: one line in the log for each of the first reasons, and one when it is over."""
+
+    def __init__(self) -> None:
+        self._reasons: set[str] = set()
+        self._ending: asyncio.TimerHandle | None = None
+
+    def begin(self, error: TransportUnavailable) -> None:
+        """Or go on, if it lasts."""
+        self.settle()
+        if len(self._reasons) < REASONS and str(error) not in self._reasons:
+            logger.warning("the store does not answer, the hub waits for it: %s", error)
+            self._reasons.add(str(error))
+
+    @property
+    def lasts(self) -> bool:
+        return bool(self._reasons)
+
+    def end_soon(self) -> None:
+        """The store has answered; is that all?"""
+        self._ending = asyncio.get_running_loop().call_later(SETTLED, self._end)
+
+    def settle(self) -> None:
+        """It is not over yet, or never will be."""
+        if self._ending is not None:
+            self._ending.cancel()
+
+    def _end(self) -> None:
+        self._reasons.clear()
+        logger.warning("the store answers again")
+
+
+class Dispatcher:
+    """The one cursor of this process that all live streams ride on."""
+
+    def __init__(self, log: Log, audiences: Audiences, streams: Streams) -> None:
+        self._log = log
+        self._audiences = audiences
+        self._streams = streams
+        self._outage = Outage()
+
+    async def start(self) -> None:
+        """Stand at the end of the log: history is for those who ask for it. A store that is away is waited for."""
+        while True:
+            try:
+                position, _ = await self._log.transport.last()
+            except TransportUnavailable as error:
+                self._outage.begin(error)
+                await asyncio.sleep(RETRY)
+            else:
+                return self._log.advance(position)
+
+    async def run(self) -> None:
+        """Follow the log until the transport is closed. An outage is waited out; subscribers keep their connection."""
+        trimmed = False
+        try:
+            while True:
+                try:
+                    if trimmed:
+                        await self._skip()
+                        trimmed = False
+                    await self._follow()
+                    break
+                except HistoryTrimmed:
+                    trimmed = True
+                except TransportUnavailable as error:
+                    self._outage.begin(error)
+                    await asyncio.sleep(RETRY)
+        except TransportClosed:
+            return
+        finally:
+            self._outage.settle()
+
+    async def _follow(self) -> None:
+        if self._outage.lasts:
+            await self._log.transport.last()
+            self._outage.end_soon()
+        async for batch in self._log.transport.tail(self._log.position):
+            await self._fan_out_parts(batch)
+
+    async def _skip(self) -> None:
+        """Entries are gone that live subscribers had to get: end their streams, so that they learn of the loss."""
+        position, _ = await self._log.transport.last()
+        logger.error("history was trimmed before it was dispatched; all streams are closed")
+        self._streams.finish()
+        self._log.advance(position)
+
+    async def _fan_out_parts(self, batch: Sequence[Entry]) -> None:
+        while batch:
+            part = first_part(batch)
+            await self.fan_out(part)
+            batch = batch[len(part) :]
+            if batch:
+                await asyncio.sleep(0)
+
+    async def fan_out(self, batch: Sequence[Entry]) -> None:
+        """Push one batch, one write a subscriber, `TURN` of them before the event loop has its turn.
+
+        An audience owes its members the batch until each has got it; for all others it counts as passed at once. So
+        whoever joins meanwhile either is owed it too, or reads it from the log.
+        """
+        outgoing = self._sort(batch)
+        now, room = asyncio.get_running_loop().time(), TURN
+        self._log.ahead = batch[-1].position
+        for audience, events in outgoing.items():
+            audience.begin(b"".join(events), now)
+        for audience in outgoing:
+            while audience.pending:
+                if room <= 0:
+                    await asyncio.sleep(0)
+                    room = TURN
+                count, slow = audience.push(room)
+                room -= count
+                for member in slow:
+                    member.fall_behind()
+        self._log.advance(batch[-1].position)
+
+    def _sort(self, batch: Sequence[Entry]) -> dict[Audience, list[bytes]]:
+        outgoing: dict[Audience, list[bytes]] = {}
+        for _, update in batch:
+            text = b""
+            for audience in self._audiences.of(update):
+                text = text or update.to_event()
+                outgoing.setdefault(audience, []).append(text)
+        return outgoing

@@ -1,0 +1,282 @@
+"""One subscriber's stream: behind and reading the log, or live and riding on the dispatcher's cursor; then over."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from math import inf
+
+from hub.fanout.audiences import Audience, Audiences
+from hub.fanout.timers import TimerWheel
+from hub.fanout.wire import Wire
+from transports import Entry, HistoryTrimmed, Page, Position, Transport, TransportClosed, TransportUnavailable
+
+PAGE = 1024
+"""Entries that a reader that is behind takes from the log at once."""
+PAGE_SIZE = 256 * 1024
+"""Bytes of events from which on a page may be cut short."""
+PUSH_SIZE = 1024 * 1024
+"""Characters of data from which on a push is cut short; what one push keeps in memory for slow readers."""
+CACHED_PAGES = 32
+"""Pages that are kept for readers at the same place: after a restart all come back at once."""
+WORTH_CACHING = 256
+"""Entries; a shorter page ends where the log did, and would be longer the next time."""
+CACHED_PAGE_SIZE = 512 * 1024
+"""Bytes; larger pages are not kept, so that the cache takes 16 MiB at most, and twice that with all joined."""
+RETRY = 0.5
+"""Seconds until a reader asks again a store that does not answer."""
+HEARTBEAT = b":\n"
+"""A comment that only keeps the connection from looking dead (WHATWG HTML, "Authoring notes").
+
+One line feed: an empty line would end an event, and several clients dispatch one that is empty.
+"""
+
+
+def first_part(entries: Sequence[Entry]) -> Sequence[Entry]:
+    """The first entries, at least one, until their data reaches `PUSH_SIZE`."""
+    size = 0
+    for count, (_, update) in enumerate(entries, 1):
+        size += len(update.data)
+        if size >= PUSH_SIZE:
+            return entries[:count]
+    return entries
+
+
+class Log:
+    """The log as the streams of this process see it: pages of the store, and how far the dispatcher has come."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        self.position: Position = 0
+        """The dispatcher's cursor: everything up to it has gone to the live streams."""
+        self.ahead: Position = 0
+        """Where it will be when the push that is under way is over; the same while there is none."""
+        self._moved = asyncio.Event()
+        self._pages: OrderedDict[Position, Page] = OrderedDict()
+        self._loading: dict[Position, asyncio.Task[Page]] = {}
+
+    def advance(self, position: Position) -> None:
+        """The dispatcher has fanned out everything up to here."""
+        self.position = self.ahead = position
+        self._moved.set()
+
+    def passed(self, audience: Audience) -> Position:
+        """How far the dispatcher has come for an audience: one that is not owed what goes out is past it."""
+        return self.position if audience.pending else self.ahead
+
+    async def reached(self, position: Position) -> None:
+        """Wait until the dispatcher has come that far."""
+        while self.position < position:
+            self._moved.clear()
+            await self._moved.wait()
+
+    async def page(self, after: Position) -> Page:
+        """The entries that follow, empty at the end; readers at the same place share one read."""
+        if (page := self._pages.get(after)) is not None:
+            self._pages.move_to_end(after)
+            return page
+        loading = self._loading.get(after)
+        if loading is None:
+            loading = self._loading[after] = asyncio.ensure_future(self._load(after))
+            loading.add_done_callback(lambda task: self._loaded(after, task))
+        return await asyncio.shield(loading)
+
+    async def _load(self, after: Position) -> Page:
+        return await self.transport.page(after, PAGE, PAGE_SIZE)
+
+    def _loaded(self, after: Position, task: asyncio.Task[Page]) -> None:
+        del self._loading[after]
+        # What is earliest changes when history is trimmed.
+        if after == 0 or task.cancelled() or task.exception():
+            return
+        page = task.result()
+        size = sum(map(len, page.events))
+        if (len(page) >= WORTH_CACHING or size >= PAGE_SIZE) and size <= CACHED_PAGE_SIZE:
+            self._pages[after] = page
+            if len(self._pages) > CACHED_PAGES:
+                self._pages.popitem(last=False)
+
+
+class Streams:
+    """What all streams of this process share: the log, the wheel, and how long they wait for what (seconds)."""
+
+    def __init__(
+        self, log: Log, audiences: Audiences, wheel: TimerWheel, *, heartbeat: float, dispatch_timeout: float
+    ) -> None:
+        self.log = log
+        self.audiences = audiences
+        self.wheel = wheel
+        self.heartbeat = heartbeat or inf
+        self.dispatch_timeout = dispatch_timeout or inf
+        self.open: set[Stream] = set()
+        self.on_lost: Callable[[Stream], None] = lambda _stream: None
+        """Told of each stream that was started, when it is over."""
+
+    def finish(self) -> None:
+        """End all of them properly, at once."""
+        for stream in list(self.open):
+            stream.finish()
+
+
+class Stream:
+    """A subscriber's cursor and connection.
+
+    Live: it is in its audience's lists, nothing waits for it, and its cursor is the dispatcher's.
+    Behind: it has a cursor of its own, and either a task that reads the log or a wire that drains.
+    There is no ``await`` between "my cursor equals the dispatcher's" and "I am live".
+    """
+
+    __slots__ = (
+        "audience",
+        "cursor",
+        "deadline",
+        "due",
+        "ended",
+        "progress",
+        "slot",
+        "streams",
+        "task",
+        "wire",
+    )
+
+    def __init__(self, streams: Streams, wire: Wire, audience: Audience, cursor: Position, deadline: float) -> None:
+        self.streams = streams
+        self.wire = wire
+        self.audience = audience
+        self.cursor = cursor
+        self.deadline = deadline  # event loop time
+        self.slot = -1
+        self.due = 0
+        self.ended = False
+        self.progress = -1  # bytes that waited for the reader when it was last looked at
+        self.task: asyncio.Task[None] | None = None
+        wire.listener = self
+
+    def start(self) -> None:
+        """Send what history has after the cursor, then what is new. The response head is out."""
+        self.streams.open.add(self)
+        self._call_in(self.streams.heartbeat)
+        if self.wire.waiting():
+            self._congested()
+        else:
+            self._catch_up()
+
+    def _call_in(self, seconds: float) -> None:
+        now = asyncio.get_running_loop().time()
+        self.streams.wheel.at(min(self.deadline, now + seconds), self)
+
+    def _catch_up(self) -> None:
+        if self.cursor == self.streams.log.passed(self.audience):
+            self.audience.join(self)
+        else:
+            self.task = asyncio.ensure_future(self._read())
+            self.task.add_done_callback(self._read_done)
+
+    async def _read(self) -> None:
+        """Read the log until it meets the dispatcher, or until the reader can't take more."""
+        log = self.streams.log
+        behind = True
+        while behind:
+            # A faster replica's subscriber waits for our dispatcher, rather than get something twice.
+            await log.reached(self.cursor)
+            try:
+                page = await log.page(self.cursor)
+            except TransportUnavailable:
+                await asyncio.sleep(RETRY)
+                continue
+            behind = self._send_page(page)
+            # A store in memory and a fast reader suspend nowhere: let the others have their turn.
+            await asyncio.sleep(0)
+
+    def _send_page(self, page: Page) -> bool:
+        """Send what of a page the dispatcher has passed already; False: live now, or the reader can't take more."""
+        position = self.streams.log.passed(self.audience)
+        passed = page.until(position)
+        if len(passed) < len(page):
+            self.cursor = position
+        elif passed:
+            self.cursor = passed.positions[-1]
+        payload = passed.text(self.audience.wants)
+        if payload and not self.wire.send(payload):
+            self._congested()
+            return False
+        if self.cursor == position:
+            self.audience.join(self)
+            return False
+        return True
+
+    def _read_done(self, task: asyncio.Task[None]) -> None:
+        self.task = None
+        if task.cancelled() or self.ended:
+            return
+        error = task.exception()
+        if isinstance(error, HistoryTrimmed | TransportClosed):
+            self.finish()  # it comes back, and is told what it missed
+        elif error is not None:
+            self.wire.abort()
+            raise error
+        else:
+            self.drained()
+
+    def fall_behind(self) -> None:
+        """The wire took only part of what the dispatcher pushed; the cursor is the dispatcher's."""
+        log = self.streams.log
+        self.cursor = log.position if self.audience.owes(self) else log.ahead
+        self.audience.leave(self)
+        self._congested()
+
+    def _congested(self) -> None:
+        self.progress = self.wire.waiting()
+        self._call_in(self.streams.dispatch_timeout)
+
+    def drained(self) -> None:
+        """Nothing waits for the reader any more."""
+        if not self.ended and self.task is None and self.slot < 0 and not self.wire.waiting():
+            self._catch_up()
+
+    def tick(self, now: float) -> float | None:
+        """The wheel's call: end at the deadline, give up on a reader that takes nothing, or show signs of life."""
+        if not self.ended and now >= self.deadline:
+            self.finish()
+            return None
+        if self.ended or (self.slot < 0 and self.wire.waiting() == self.progress):
+            self.wire.abort()
+            return None
+        if self.wire.waiting() and self.slot >= 0:
+            # Too little to count as slow, but a stalled reader may hide behind a server's own buffer.
+            self.fall_behind()
+        if self.slot < 0:
+            return self._tick_behind(now)
+        idle_since = self.audience.last_push
+        if now - idle_since >= self.streams.heartbeat:
+            idle_since = now
+            if not self.wire.send(HEARTBEAT):
+                self.fall_behind()
+                return self._tick_behind(now)
+        return min(self.deadline, idle_since + self.streams.heartbeat)
+
+    def _tick_behind(self, now: float) -> float:
+        self.progress = self.wire.waiting() or -1
+        wait = self.streams.heartbeat if self.progress < 0 else self.streams.dispatch_timeout
+        return min(self.deadline, now + wait)
+
+    def finish(self) -> None:
+        """End it properly, between two events; a reader that does not take the end is cut off later."""
+        if not self.ended:
+            self._stop()
+            self.deadline = inf
+            self._call_in(self.streams.dispatch_timeout)
+            self.wire.finish()
+
+    def lost(self) -> None:
+        """The connection is over."""
+        self._stop()
+        self.streams.wheel.at(inf, self)
+        self.streams.open.discard(self)
+        self.streams.audiences.exit(self.audience)
+        self.streams.on_lost(self)
+
+    def _stop(self) -> None:
+        self.ended = True
+        self.audience.leave(self)
+        if self.task is not None:
+            self.task.cancel()

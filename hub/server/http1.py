@@ -1,0 +1,462 @@
+"""uvicorn's HTTP/1.1 with bounds on what a client may send, and with connections that the application can take over."""
+
+import asyncio
+import re
+from contextlib import suppress
+from functools import lru_cache
+from http import HTTPStatus
+from math import inf
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+import httptools
+from starlette.types import ASGIApp
+from uvicorn._types import ASGISendEvent
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
+
+from hub.fanout.wire import CONNECTION, Direct, RawHeaders, chunk
+
+MAX_HEAD = 64 * 1024
+"""Bytes of a request before its body: httptools itself takes megabytes. A query with 1,000 topics fits."""
+MAX_PIPELINED = 16
+"""Requests that may wait behind a running one; hardly any client sends one, and uvicorn itself takes any number."""
+HEAD_TIMEOUT = 10.0
+"""Seconds that a client may take to send them: httptools itself waits for ever."""
+SMALL_BODY = 16 * 1024
+"""Bytes of a body up to which it is waited for, so that the request can be taken as a whole."""
+BODY_WAIT = 1.0
+"""Seconds that this takes at most; then the application waits for the rest."""
+
+
+_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::\d{0,5})?")
+"""``uri-host [ ":" port ]`` (RFC 9110 section 7.2), never empty: every hub has a name."""
+_PARSER_REFUSALS = {
+    # llhttp's own words for what the server can't do, where every other fault of a message is a 400.
+    "Invalid HTTP version": HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
+    "Pause on PRI/Upgrade": HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
+    "Expected HTTP/2 Connection Preface": HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
+}
+
+
+class Refusal(Exception):
+    """A request that never reaches the application: it ends the connection with ``status`` and one sentence."""
+
+    def __init__(self, status: HTTPStatus, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.sentence = sentence
+
+    @classmethod
+    def of(cls, error: httptools.HttpParserError, data: bytes) -> "Refusal":
+        """What the parser's error about ``data`` means: a callback's own refusal, or the parser's own judgement."""
+        if isinstance(error.__context__, Refusal):
+            return error.__context__
+        if isinstance(error, httptools.HttpParserInvalidMethodError) and data.lstrip()[:1].isalpha():
+            return cls(HTTPStatus.NOT_IMPLEMENTED, "this server knows no such method; names are in capitals")
+        reason = str(error)
+        status = _PARSER_REFUSALS.get(reason, HTTPStatus.BAD_REQUEST)
+        if status == HTTPStatus.HTTP_VERSION_NOT_SUPPORTED:
+            return cls(status, "this server speaks HTTP/1.1 and HTTP/1.0; a proxy in front of it may speak HTTP/2")
+        return cls(status, f"not a request of HTTP/1.1: {reason}")
+
+
+class UntilClose(RequestResponseCycle):
+    """An HTTP/1.0 request's cycle: a body of unknown length is not chunked, and ends with the connection.
+
+    RFC 9112 section 6.1: an HTTP/1.0 client must not be sent a Transfer-Encoding.
+    """
+
+    _unbounded = False
+
+    async def send(self, message: ASGISendEvent) -> None:
+        if message["type"] == "http.response.start":
+            names = [name.lower() for name, _ in message.get("headers", ())]
+            self._unbounded = b"content-length" not in names and self.scope["method"] != "HEAD"
+            if self._unbounded:
+                self.chunked_encoding = False
+        elif self._unbounded and message["type"] == "http.response.body":
+            self.expected_content_length = len(message.get("body", b""))
+        await super().send(message)
+
+
+class _Request(NamedTuple):
+    """A request whose turn has come: uvicorn's view of it, and who answers it through ASGI."""
+
+    cycle: RequestResponseCycle
+    app: ASGIApp
+
+
+class HubProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1 with bounds on the request head, and with connections that the application can take over.
+
+    A request that has arrived as a whole is offered to the application's `Direct` first. What that does not take goes
+    the way of every ASGI request, with a task of its own.
+    """
+
+    _head = 0
+    _in_head = True
+    _fields = 0
+    _timer: asyncio.TimerHandle | None = None
+    _deadline = inf
+    _idle = False
+    _closed: asyncio.Future[None] | None = None
+    _parsing = False
+    _whole: _Request | None = None
+    _body_timer: asyncio.TimerHandle | None = None
+    _running: RequestResponseCycle | None = None
+    _refused = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        # uvicorn's own asks the kernel for both addresses, 12 % of what a connection costs, and hardly anybody reads
+        # them: `_name_both_ends` does.
+        self.connections.add(self)
+        self.transport = transport
+        self.flow = FlowControl(transport)
+        self.scheme = "https" if is_ssl(transport) else "http"
+        self._close_in(HEAD_TIMEOUT)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        self._stop_waiting()
+        if self._running is not None:
+            # uvicorn tells the newest request alone, which may be one that waits behind this.
+            self._running.disconnected = not self._running.response_complete
+            self._running.message_event.set()
+        super().connection_lost(exc)
+        if self._closed is not None and not self._closed.done():
+            self._closed.set_result(None)
+
+    def closed(self) -> asyncio.Future[None]:
+        """Done once the connection is over."""
+        self._closed = self._closed or self.loop.create_future()
+        return self._closed
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._fields = 0
+        self._hosts: list[bytes] = []
+        if self._idle:
+            self._idle = False
+            self._close_in(HEAD_TIMEOUT)
+        extensions: dict[str, Any] = {CONNECTION: self}
+        self.scope["extensions"] = extensions
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # The trailers of a chunked body come here too. An error in a callback is a 400 and the end of the connection.
+        self._fields += len(name) + len(value)
+        if self._fields > MAX_HEAD:
+            raise _head_too_large()
+        name = name.lower()
+        if name == b"host":
+            self._hosts.append(value)
+        elif name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        version, method = self.parser.get_http_version(), self.parser.get_method()
+        self._check_head(version, method)
+        if self.parser.should_upgrade():
+            return  # `_feed` has the head read again, without the field that makes it so
+        self._close_in(inf)
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise Refusal(HTTPStatus.BAD_REQUEST, f"more than {MAX_PIPELINED} pipelined requests")
+        self._in_head = False
+        scope: Any = self.scope
+        scope["method"], scope["http_version"] = method.decode("ascii"), version
+        self._read_target(scope)
+        waiting, self.cycle = self.cycle, self._cycle_of(version)
+        if waiting is None or waiting.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            # Reading goes on, unlike in uvicorn: a client that leaves a stream would not be noticed. `MAX_PIPELINED`
+            # bounds what may wait.
+            self.pipeline.appendleft((self.cycle, self.app))
+
+    def _check_head(self, version: str, method: bytes) -> None:
+        """Raises `Refusal` (RFC 9112 sections 2.3, 3.2 and 6.1)."""
+        if version == "0.9":
+            raise Refusal(HTTPStatus.BAD_REQUEST, "the request line names no version, such as HTTP/1.1")
+        if version not in ("1.1", "1.0"):
+            raise Refusal(
+                HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
+                "this server speaks HTTP/1.1 and HTTP/1.0; a proxy in front of it may speak HTTP/2",
+            )
+        if method == b"CONNECT":
+            raise Refusal(HTTPStatus.NOT_IMPLEMENTED, "this server is no proxy: it knows no CONNECT")
+        if len(self._hosts) != 1 and (self._hosts or version == "1.1"):
+            raise Refusal(HTTPStatus.BAD_REQUEST, "the request needs one Host field, with the name of the hub")
+        if self._hosts and not _is_host(self._hosts[0]):
+            raise Refusal(HTTPStatus.BAD_REQUEST, "the Host field is no host and port, such as hub.example.com:443")
+        if version == "1.0" and any(name == b"transfer-encoding" for name, _ in self.headers):
+            raise Refusal(HTTPStatus.BAD_REQUEST, "HTTP/1.0 has no Transfer-Encoding; send a Content-Length")
+
+    def _read_target(self, scope: Any) -> None:
+        """The request target in its four forms (RFC 9112 section 3.2); errors are a 400."""
+        target = httptools.parse_url(self.url)
+        raw_path: bytes = target.path or b"/"
+        if raw_path == b"*" and scope["method"] != "OPTIONS":
+            raise Refusal(HTTPStatus.BAD_REQUEST, "the request target * is for OPTIONS alone")
+        if target.host is not None:
+            # The authority of an absolute target is the host that was asked, whatever Host says (section 3.2.2).
+            authority = target.host if target.port is None else b"%b:%d" % (target.host, target.port)
+            self.headers[:] = [(name, authority if name == b"host" else value) for name, value in self.headers]
+        path = raw_path.decode("ascii")
+        scope["path"] = self.root_path + (unquote(path) if "%" in path else path)
+        scope["raw_path"] = self.root_path.encode("ascii") + raw_path
+        scope["query_string"] = target.query or b""
+
+    def _cycle_of(self, version: str) -> RequestResponseCycle:
+        kind = RequestResponseCycle if version == "1.1" else UntilClose
+        return kind(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue and version == "1.1",
+            keep_alive=version == "1.1" and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+
+    def on_body(self, body: bytes) -> None:
+        if not self.cycle.response_complete:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
+        # Not before: a body that still arrives after an early answer is not the head of another request.
+        self._in_head, self._head = True, 0
+        super().on_message_complete()
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        if self._in_head:
+            if self._head > MAX_HEAD:
+                self._refuse(_head_too_large())
+                return
+            self._head += len(data)
+        refusal: Refusal | None = None
+        self._parsing = True
+        try:
+            self._feed(data)
+        except httptools.HttpParserError as error:
+            refusal = Refusal.of(error, data)
+        self._parsing = False
+        if self._whole is not None:
+            self._start_or_wait(self._whole.cycle)
+        if refusal is not None:
+            self._refuse(refusal)
+
+    def _feed(self, data: bytes) -> None:
+        """Parse, and ignore every ``Upgrade`` (RFC 9110 section 7.8: a server may).
+
+        The parser takes what follows such a head for another protocol, so that the request would lose its body and the
+        body would be read as the next request. Nothing turns that off. So a head that asks for an upgrade is read
+        again by a new parser, without the field; what comes after it follows as it was sent.
+        """
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                rest = data[upgrade.args[0] :]
+                data = self._head_without_upgrade() + rest
+                self.parser = _new_parser(self)
+            else:
+                return
+
+    def _head_without_upgrade(self) -> bytes:
+        fields = [b"%b: %b\r\n" % field for field in self.headers if field[0] != b"upgrade"]
+        version = self.parser.get_http_version().encode()
+        return b"%b %b HTTP/%b\r\n%b\r\n" % (self.parser.get_method(), self.url, version, b"".join(fields))
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer what is no request, and end the connection. Earlier requests on it are answered before, and it is not.
+
+        An answer in the middle of another, or in the place of another, would be worse than none.
+        """
+        self._refused = True
+        current: RequestResponseCycle | None = self.cycle
+        if current is None or current.response_complete:
+            self.transport.write(_text_response(refusal))
+            self.transport.close()
+        elif current.more_body:  # it is this request's body that is malformed
+            current.disconnected = True
+            current.message_event.set()
+            if not (current.response_started or self.pipeline):
+                self.transport.write(_text_response(refusal))
+            self.transport.close()
+        elif current.response_started:
+            self.transport.close()
+        else:
+            current.keep_alive = False
+            self.flow.resume_reading()  # else nobody notices when the client leaves before that
+
+    def on_response_complete(self) -> None:
+        if self.pipeline or self.transport.is_closing():
+            super().on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        self.flow.resume_reading()
+        self._idle = True
+        self._close_in(self.timeout_keep_alive)
+
+    def _close_in(self, seconds: float) -> None:
+        """Close the connection then, unless `_close_in` is called again.
+
+        A timer for each request's head, and another for the time after its answer, would cost more than to parse it:
+        one runs, and looks at the deadline when it fires.
+        """
+        self._deadline = self.loop.time() + seconds
+        if self._timer is None and seconds < inf:
+            self._timer = self.loop.call_later(seconds, self._look_at_deadline)
+
+    def _look_at_deadline(self) -> None:
+        self._timer = None
+        left = self._deadline - self.loop.time()
+        if left <= 0:
+            self.transport.close()
+        else:
+            self._close_in(left)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override]
+        """The request's head is there and its turn has come; whether its body is there too, the parser will see."""
+        if self._parsing:
+            self._whole = _Request(cycle, app)
+            return
+        self._running = cycle
+        if not self._answered_directly(cycle):
+            self._name_both_ends(cycle.scope)
+            super()._start_asgi_task(cycle, app)  # type: ignore[arg-type]
+
+    def _name_both_ends(self, scope: Any) -> None:
+        scope["server"], scope["client"] = get_local_addr(self.transport), get_remote_addr(self.transport)
+
+    def _start_or_wait(self, cycle: RequestResponseCycle) -> None:
+        """Most clients send a small body right after the head, but not with it."""
+        if not cycle.more_body or cycle.waiting_for_100_continue or len(cycle.body) > SMALL_BODY:
+            self._start_whole()
+        elif self._body_timer is None:
+            self._body_timer = self.loop.call_later(BODY_WAIT, self._start_whole)
+
+    def _start_whole(self) -> None:
+        self._stop_waiting()
+        request, self._whole = self._whole, None
+        if request is not None and not self.transport.is_closing():
+            self._start_asgi_task(*request)
+
+    def _stop_waiting(self) -> None:
+        if self._body_timer is not None:
+            self._body_timer.cancel()
+            self._body_timer = None
+
+    def _answered_directly(self, cycle: RequestResponseCycle) -> bool:
+        direct: Direct | None = getattr(self.config.app, "direct", None)
+        if direct is None or cycle.more_body or not cycle.keep_alive or self.pipeline or cycle is not self.cycle:
+            return False
+        scope: Any = cycle.scope
+        # Not `self.headers`: the next request's may be coming in already.
+        if any(name == b"x-forwarded-proto" for name, _ in scope["headers"]):
+            self._name_both_ends(scope)
+            _forwarded(scope, self.config.forwarded_allow_ips)
+        return direct(scope, bytes(cycle.body), self)
+
+    def reply(self, headers: RawHeaders, body: bytes) -> None:
+        """Answer the running request with 200, head and body in one write."""
+        cycle, self._running = self._running, None
+        if cycle is None or self.transport.is_closing():
+            return
+        length = (b"content-length", b"%d" % len(body))
+        end = () if cycle.keep_alive else ((b"connection", b"close"),)
+        self.transport.write(_head(*cycle.default_headers, *headers, length, *end) + body)
+        cycle.response_started = cycle.response_complete = True
+        if not cycle.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+    def respond(self, app: ASGIApp) -> None:
+        """Let ``app`` answer the running request through ASGI."""
+        if self._running is not None:
+            super()._start_asgi_task(self._running, app)  # type: ignore[arg-type]
+
+    def begin(self, headers: RawHeaders, first: bytes) -> None:
+        """Send the head of a chunked response and its first bytes; `take_over` may follow."""
+        cycle = self.cycle
+        chunked = (b"transfer-encoding", b"chunked")
+        self.transport.write(_head(*cycle.default_headers, *headers, chunked) + chunk(first))
+        cycle.response_started = cycle.chunked_encoding = True
+
+    def abort(self) -> None:
+        """End the connection now, whatever waits."""
+        self.transport.abort()
+
+    def take_over(self, protocol: asyncio.Protocol) -> asyncio.Transport | None:
+        """Give the connection of the running request to another protocol; None where that can't be.
+
+        The response head is out and the body is chunked. uvicorn's request cycle counts as complete, so that the
+        application may return; the server no longer knows the connection, its drain and its limits are the taker's.
+        """
+        chunked = self.cycle.chunked_encoding and self.cycle.scope["http_version"] == "1.1"
+        if self.pipeline or self.transport.is_closing() or not chunked:
+            return None
+        self.cycle.response_complete = True
+        self.cycle.on_response = lambda: None
+        self._stop_timer()
+        self.connections.discard(self)
+        self.flow.resume_reading()
+        self.transport.set_protocol(protocol)
+        transport = self.transport
+        # What is left of the request refers to itself: without this, memory is only freed by the collector.
+        self.scope = self.headers = self.parser = self.cycle = self._running = None  # type: ignore[assignment]
+        return transport
+
+
+def _new_parser(protocol: HttpToolsProtocol) -> httptools.HttpRequestParser:
+    """A parser like uvicorn's own, which takes what comes after a request with ``Connection: close``."""
+    parser = httptools.HttpRequestParser(protocol)
+    parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    return parser
+
+
+@lru_cache(1024)
+def _is_host(value: bytes) -> bool:
+    return _HOST.fullmatch(value) is not None
+
+
+def _head_too_large() -> Refusal:
+    return Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the request head is larger than {MAX_HEAD} bytes")
+
+
+def _text_response(refusal: Refusal) -> bytes:
+    body = f"{refusal.sentence}\n".encode()
+    head = (
+        f"HTTP/1.1 {refusal.status.value} {refusal.status.phrase}\r\n"
+        f"content-type: text/plain; charset=utf-8\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def _head(*headers: tuple[bytes, bytes]) -> bytes:
+    return b"HTTP/1.1 200 OK\r\n%b\r\n" % b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
+def _forwarded(scope: Any, trusted: Any) -> None:
+    """What a trusted proxy says of the request, as uvicorn's middleware writes it into the scope of a hub behind it."""
+    with suppress(StopIteration):  # a coroutine that waits for nothing ends at its first step
+        ProxyHeadersMiddleware(_nothing, trusted)(scope, _nothing, _nothing).send(None)
+
+
+async def _nothing(*_: object) -> Any: ...

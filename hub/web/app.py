@@ -1,0 +1,256 @@
+"""The ASGI application: every route in one list, and the life of what stands behind them."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import BaseRoute, Route, request_response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from hub.auth.authorization import Authorizer
+from hub.auth.keys import VerificationKey
+from hub.config.settings import PATH, Settings
+from hub.fanout.audiences import Audiences
+from hub.fanout.dispatcher import Dispatcher
+from hub.fanout.stream import Log, Streams
+from hub.fanout.timers import TimerWheel
+from hub.fanout.wire import Direct, Offer
+from hub.lifecycle import Lifecycle
+from hub.matching.matchers import Matching
+from hub.presence.active import ActiveSubscriptions
+from hub.presence.documents import ROOT
+from hub.problems import Problem
+from hub.web.cors import Cors
+from hub.web.health import Ready, live
+from hub.web.metadata import METADATA_PATH, Metadata, Methods
+from hub.web.publish import Publish
+from hub.web.subscribe import Subscribe
+from hub.web.subscriptions import Subscriptions
+from transports import TransportError, open_transport
+
+DEFAULT_URL = f"https://localhost{PATH}"
+"""The base of relative topics and patterns where no URL of the hub is set; only absolute ones notice."""
+LETTING_GO = 0.05
+"""Seconds between two streams that end, at most: a few need not wait for the whole drain."""
+LAST_CALL = 1.0
+"""Seconds that stalled readers get after the drain before they are cut off."""
+SETTLING = 5.0
+"""Seconds that appends under way and their dispatch may take at the end."""
+
+logger = logging.getLogger(__name__)
+
+
+class Hub:
+    """All parts of one process, wired once. Raises `InvalidTransport` and `InvalidKey` for settings that can't work."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.transport = open_transport(settings.transport_url)
+        self.lifecycle = Lifecycle()
+        self.matching = Matching(_hub_url(settings.resource_identifier))
+        self.authorizer = _authorizer(settings, self.matching)
+        self.log = Log(self.transport)
+        self._wheel = TimerWheel()
+        audiences = Audiences(self.matching)
+        waits = {"heartbeat": settings.heartbeat, "dispatch_timeout": settings.dispatch_timeout}
+        self.streams = Streams(self.log, audiences, self._wheel, **waits)
+        self.active = ActiveSubscriptions(self.transport, self.matching) if settings.subscriptions else None
+        if self.active is not None:
+            self.streams.on_lost = self.active.end
+        self._dispatcher = Dispatcher(self.log, audiences, self.streams)
+        self._tasks: list[asyncio.Task[None]] = []
+        self.failed = False
+        self.on_failure: Callable[[], None] = lambda: None
+        """Called when the hub can't go on: whoever runs it ends the process, so that another is started."""
+        self._hurried = asyncio.Event()
+        self.settings = settings
+        self.cors = Cors(settings.cors_origins)
+        shared = (self.lifecycle, self.authorizer, self.matching, self.cors)
+        self._publish = Publish(self.transport, *shared, settings.max_request_body_size)
+        self._subscribe = Subscribe(
+            self.streams,
+            *shared,
+            settings.max_request_body_size,
+            settings.write_timeout,
+            settings.protocol,
+            self.active,
+        )
+        self.metadata = Metadata(
+            settings.protocol,
+            settings.resource_identifier,
+            settings.authorization_servers,
+            settings.cookie_name,
+            settings.subscriptions,
+        )
+
+    def direct(self, scope: Scope, body: bytes, offer: Offer) -> bool:
+        """`hub.fanout.wire.Direct`: the two hot paths, before the router and the middleware."""
+        if scope["path"] != PATH:
+            return False
+        if scope["method"] == "POST":
+            return self._publish.direct(scope, body, offer)
+        return scope["method"] == "GET" and self._subscribe.direct(scope, offer)
+
+    def routes(self) -> list[BaseRoute]:
+        subscribe: ASGIApp = self._subscribe
+        ready = request_response(Ready(self.transport, self.lifecycle).answer)
+        endpoints: dict[str, dict[str, ASGIApp]] = {
+            PATH: {"GET": subscribe, "QUERY": subscribe, "POST": self._publish},
+            "/": {"GET": request_response(self.metadata.page)},
+            "/mercure/health/live": {"GET": request_response(live)},
+            "/mercure/health/ready": {"GET": ready},
+            "/healthz": {"GET": request_response(live)},
+        }
+        if self.metadata.published:
+            endpoints[METADATA_PATH] = {"GET": request_response(self.metadata.document)}
+        if self.active is not None:
+            listed = Subscriptions(self.transport, self.lifecycle, self.authorizer, self.settings.protocol)
+            endpoints |= {f"{ROOT}{rest}": {"GET": listed} for rest in ("", "/{rest:path}")}
+        return [Route(path, Methods(methods)) for path, methods in endpoints.items()]
+
+    async def open(self) -> None:
+        """Open the store, which may wait for its lock, and begin to serve. Raises `InvalidTransport`."""
+        await self.transport.open()
+        self.lifecycle.storing.set()
+        await self._dispatcher.start()
+        parts = [self._wheel.run(), self._dispatcher.run()]
+        if self.active is not None:
+            parts += [self.active.announce(), self.active.watch()]
+        self._tasks = [asyncio.ensure_future(self._watched(part)) for part in parts]
+        self.lifecycle.opened.set()
+
+    async def _watched(self, part: Coroutine[Any, Any, None]) -> None:
+        """Without its dispatcher or its timers a hub looks well and serves nobody, or serves expired tokens."""
+        try:
+            await part
+        except Exception:
+            logger.exception("a part of the hub failed; the hub ends")
+            self.failed = True
+            self.lifecycle.drain()
+            self.on_failure()
+            self.streams.finish()
+
+    async def drain(self, seconds: float) -> None:
+        """Accept nothing more, let go of the store as soon as may be, and of the streams over ``seconds``.
+
+        A store that only one process can have is released at once, because the next one waits for it. The live
+        streams have everything by then; those that are behind come back with their cursor.
+        """
+        opened = self.lifecycle.serving
+        self.lifecycle.drain()
+        if opened and not self.transport.shared:
+            await self._release()
+        await self._let_go(seconds)
+
+    def hurry(self) -> None:
+        """Let go of the streams without taking time over it; what is being stored is waited for all the same."""
+        self._hurried.set()
+
+    async def _release(self) -> None:
+        try:
+            async with asyncio.timeout(SETTLING):
+                await self.lifecycle.published()
+                await self.log.reached((await self.transport.last())[0])
+        except (TimeoutError, TransportError) as error:
+            logger.warning("the store is closed with work under way: %r", error)
+        await self.transport.close()
+
+    async def _let_go(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        begin, streams = loop.time(), list(self.streams.open)
+        pause = min(LETTING_GO, seconds / max(1, len(streams)))
+        for number, stream in enumerate(streams):
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(begin + number * pause):
+                    await self._hurried.wait()
+            stream.finish()
+        end = loop.time() + LAST_CALL
+        while self.streams.open and loop.time() < end:
+            self.streams.finish()
+            await asyncio.sleep(LETTING_GO)
+        for stream in list(self.streams.open):
+            stream.wire.abort()
+
+    async def close(self) -> None:
+        """Let go of everything that is left. Twice is fine."""
+        await self.lifecycle.published()
+        if self.active is not None:
+            await self.active.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.transport.close()
+
+
+def _hub_url(resource_identifier: str | None) -> str:
+    """The identifier, if it is a URL of a hub: it may be any URI."""
+    if resource_identifier is not None and resource_identifier.startswith(("https://", "http://")):
+        parts = urlsplit(resource_identifier)
+        return resource_identifier if parts.path == PATH else f"{parts.scheme}://{parts.netloc}{PATH}"
+    return DEFAULT_URL
+
+
+def _key(key: str, algorithm: str, name: str) -> VerificationKey:
+    loaded = VerificationKey.load(key, algorithm, name=name)
+    if loaded.weak:
+        logger.warning("%s is shorter than its algorithm's digest (RFC 7518 section 3.2); use a longer one", name)
+    return loaded
+
+
+def _authorizer(settings: Settings, matching: Matching) -> Authorizer:
+    return Authorizer(
+        matching=matching,
+        publisher=_key(settings.publisher_jwt_key, settings.publisher_jwt_alg, "MERCURE_PUBLISHER_JWT_KEY"),
+        subscriber=_key(settings.subscriber_jwt_key, settings.subscriber_jwt_alg, "MERCURE_SUBSCRIBER_JWT_KEY"),
+        anonymous=settings.anonymous,
+        trusted_issuers=settings.trusted_issuers,
+        resource_identifier=settings.resource_identifier,
+        protocol=settings.protocol,
+        cookie_name=settings.cookie_name,
+        publish_origins=settings.publish_origins,
+    )
+
+
+class Application(Starlette):
+    """``direct``: what our own server asks before it calls the application."""
+
+    direct: Direct
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == "*":
+            # OPTIONS * asks about the server as a whole (RFC 9110 section 9.3.7), which no route is for.
+            scope = {**scope, "path": PATH, "raw_path": PATH.encode()}
+        await super().__call__(scope, receive, send)
+
+
+def application(hub: Hub) -> Application:
+    """The routes with CORS and problem details. Whoever runs it opens and closes the hub."""
+    app = Application(
+        routes=hub.routes(),
+        middleware=[Middleware(hub.cors.around)],
+        exception_handlers={Problem: hub.metadata.answer_problem},
+    )
+    app.direct = hub.direct
+    return app
+
+
+def create_app(settings: Settings) -> Starlette:
+    """The hub as an ASGI application for any server: its lifespan opens the store, and drains at the end."""
+    hub = Hub(settings)
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        await hub.open()
+        try:
+            yield
+        finally:
+            await hub.drain(settings.drain)
+            await hub.close()
+
+    app = application(hub)
+    app.router.lifespan_context = lifespan
+    return app

@@ -1,0 +1,132 @@
+"""What the hub says of itself: its page, its protected resource metadata (RFC 9728), the methods of each path."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+from importlib.metadata import version
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from hub.auth.authorization import own_origin
+from hub.config.settings import PATH
+from hub.problems import Problem
+
+METADATA_PATH = f"/.well-known/oauth-protected-resource{PATH}"
+"""RFC 9728 section 3: the well-known name comes before the resource's own path."""
+DETAIL_TYPE = "https://mercure.rocks/authorization-detail"
+DOCUMENTATION = "https://mercure.rocks/docs"
+
+_PAGE = """\
+<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<meta name="color-scheme" content="light dark">
+<title>Mercure hub</title>
+<h1>A Mercure hub</h1>
+<p>Applications publish updates here, and browsers receive them as they come.</p>
+<ul>
+<li>Version {version}, protocol {protocol}
+<li>The hub's URL, for publishers and subscribers: <code>{base}{path}</code>
+<li>Subscribe in a terminal: <code>curl -N '{base}{path}?{parameter}=https://example.com/books/1'</code>
+<li>Health: <a href="{base}/mercure/health/live">live</a>, the process answers;
+<a href="{base}/mercure/health/ready">ready</a>, an update would be stored now
+<li>Documentation of the protocol: <a href="{documentation}">{documentation}</a>
+</ul>
+</html>
+"""
+_POLICY = "default-src 'none'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+
+@dataclass(frozen=True)
+class Methods:
+    """One path's endpoints by their method. Every other method is a 405, and OPTIONS says which there are."""
+
+    endpoints: Mapping[str, ASGIApp]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        endpoint = self.endpoints.get(method)
+        if endpoint is not None:
+            await endpoint(scope, receive, send)
+        elif method == "OPTIONS":
+            await Response(status_code=204, headers={"Allow": self.allow})(scope, receive, send)
+        else:
+            raise Problem(
+                405, f"the method {method[:20]} does nothing here; there are {self.allow}", {"Allow": self.allow}
+            )
+
+    @property
+    def allow(self) -> str:
+        """RFC 9110 section 10.2.1."""
+        heads = ("HEAD",) if "GET" in self.endpoints else ()
+        return ", ".join(sorted({*self.endpoints, *heads, "OPTIONS"}))
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """``resource_identifier``: None is the URL that the request names."""
+
+    protocol: Literal["both", "1.0", "0.x"]
+    resource_identifier: str | None
+    authorization_servers: tuple[str, ...]
+    cookie_name: str
+    subscriptions: bool
+
+    @property
+    def published(self) -> bool:
+        """A hub of 0.x alone publishes none (Mercure, "Protected Resource Metadata")."""
+        return self.protocol != "0.x"
+
+    async def document(self, request: Request) -> Response:
+        """The metadata, for pages of every origin: nothing in it is secret."""
+        document: dict[str, Any] = {
+            "resource": self.resource_identifier or f"{_base(request)}{PATH}",
+            "authorization_details_types_supported": [DETAIL_TYPE],
+            "bearer_methods_supported": ["header"],
+            "mercure_cookie": self.cookie_name,
+        }
+        if self.authorization_servers:
+            document["authorization_servers"] = self.authorization_servers
+        if self.subscriptions:
+            document["mercure_subscriptions"] = True
+        return JSONResponse(document, headers={"Access-Control-Allow-Origin": "*"})
+
+    def url(self, request: Request) -> str:
+        """Where `document` is, absolute."""
+        identifier = self.resource_identifier or ""
+        if identifier.startswith(("https://", "http://")):
+            parts = urlsplit(identifier)
+            return f"{parts.scheme}://{parts.netloc}{METADATA_PATH}"
+        return f"{_base(request)}{METADATA_PATH}"
+
+    async def answer_problem(self, request: Request, problem: Exception) -> Response:
+        """Starlette's exception handler for `Problem`; every challenge names the metadata (RFC 9728 section 5.1)."""
+        assert isinstance(problem, Problem)  # noqa: S101 - registered for this type alone
+        challenge = problem.headers.get("WWW-Authenticate")
+        if challenge and self.published:
+            comma = "," if "=" in challenge else ""
+            problem.headers["WWW-Authenticate"] = f'{challenge}{comma} resource_metadata="{self.url(request)}"'
+        return problem.response()
+
+    async def page(self, request: Request) -> Response:
+        """What a browser shows at the hub's root: what this is, and where to go on."""
+        page = _PAGE.format(
+            version=escape(version("mercure-hub")),
+            protocol="0.x and 1.0" if self.protocol == "both" else self.protocol,
+            base=escape(_base(request)),
+            path=PATH,
+            parameter="match" if self.protocol == "1.0" else "topic",
+            documentation=DOCUMENTATION,
+        )
+        return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY, "Cache-Control": "no-cache"})
+
+
+def _base(request: Request) -> str:
+    """The URL under which this application answers: with the prefix that it is mounted at."""
+    root_path: str = request.scope.get("root_path", "")
+    return own_origin(request) + root_path

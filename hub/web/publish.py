@@ -1,0 +1,177 @@
+"""``POST /.well-known/mercure``: form -> update -> grant -> append -> 200 with the id (Mercure, "Publication")."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from typing import NamedTuple, TypeVar
+
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from hub.auth.authorization import Authorizer
+from hub.auth.grants import Grants
+from hub.fanout.wire import Offer, gone
+from hub.lifecycle import HOLD, Lifecycle, unavailable
+from hub.matching.matchers import Matching
+from hub.problems import Problem
+from hub.web.cors import Cors
+from hub.web.forms import check_form, read_body
+from hub.web.publication import Form, idempotency_key, parse_form, update_from
+from transports import (
+    IdempotencyConflict,
+    Receipt,
+    Transport,
+    TransportClosed,
+    TransportError,
+    TransportFull,
+    TransportUnavailable,
+    Update,
+)
+
+LARGE = 64 * 1024
+"""Bytes of a form from which on it is decoded beside the event loop."""
+
+ASK_AGAIN = 0.5
+"""Seconds until a request that is held in standby is offered again to whoever has the store by then."""
+
+R = TypeVar("R")
+
+_TEXT = (b"content-type", b"text/plain; charset=utf-8")
+
+
+def problem_of(error: BaseException) -> Problem | None:
+    """What a publisher is told when its update could not be stored; None: the fault is ours."""
+    if isinstance(error, IdempotencyConflict):
+        return Problem(422, "this Idempotency-Key was used for another request; each request takes its own")
+    if isinstance(error, TransportFull):
+        return Problem(507, "the store of this hub is full")
+    if isinstance(error, TransportUnavailable | TransportClosed | TimeoutError | asyncio.CancelledError):
+        return unavailable("the store of this hub does not answer; try again")
+    return None
+
+
+class Permission(NamedTuple):
+    """What the head of a request says: what its token grants, and its idempotency key."""
+
+    grants: Grants
+    key: str | None
+
+
+@dataclass(frozen=True)
+class Publish:
+    """The endpoint. Nothing of the request is acknowledged before the transport has it."""
+
+    transport: Transport
+    lifecycle: Lifecycle
+    authorizer: Authorizer
+    matching: Matching
+    cors: Cors
+    max_body: int
+
+    def direct(self, scope: Scope, body: bytes, offer: Offer) -> bool:
+        """`hub.fanout.wire.Direct`: store an update whose request is sound and not large."""
+        if not self.lifecycle.serving or len(body) > min(LARGE, self.max_body):
+            return False
+        try:
+            update = self._update(self._permission(HTTPConnection(scope)), body, parse_form(body))
+            appending = self.transport.submit(update)
+        except (Problem, TransportError):
+            return False  # it is told why through ASGI
+        self.lifecycle.publishing += 1
+        appending.add_done_callback(partial(self._appended, scope, offer))
+        return True
+
+    def _appended(self, scope: Scope, offer: Offer, appending: asyncio.Future[Receipt]) -> None:
+        self.lifecycle.published_one()
+        error = asyncio.CancelledError() if appending.cancelled() else appending.exception()
+        if error is None:
+            offer.reply([_TEXT, *self.cors.headers(scope)], appending.result().id.encode())
+        else:
+            offer.respond(self.cors.around(_failed(error)))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        if self.lifecycle.draining:
+            raise _not_open()
+        if self.lifecycle.storing.is_set():
+            response = await self._publish(request)
+        else:
+            response = await self._publish_in_standby(request)
+        await response(scope, receive, send)
+
+    async def _publish_in_standby(self, request: Request) -> Response:
+        with self.lifecycle.place() as free:
+            if not free:
+                raise _not_open()
+            return await self._publish(request)
+
+    async def _publish(self, request: Request) -> Response:
+        permission = self._permission(request)
+        body = await read_body(request, self.max_body)
+        # A hostile 4 MiB takes three seconds to decode: in a thread, they are nobody else's.
+        form = parse_form(body) if len(body) < LARGE else await asyncio.to_thread(parse_form, body)
+        update = self._update(permission, body, form)
+        receipt = await self._elsewhere(update, request.scope) or await self._append(update)
+        return PlainTextResponse(receipt.id)
+
+    def _permission(self, request: HTTPConnection) -> Permission:
+        """Raises `Problem`."""
+        check_form(request.headers, "topic=https%3A%2F%2Fexample.com%2Fbooks%2F1&data=text")
+        grants = self.authorizer.publisher(request)
+        return Permission(grants, idempotency_key(request.headers.getlist("Idempotency-Key")))
+
+    def _update(self, permission: Permission, body: bytes, form: Form) -> Update:
+        """Raises `Problem`."""
+        update = update_from(form, self.matching)
+        self.authorizer.allow_publish(permission.grants, update.topics)
+        if permission.key is not None:
+            update = update._replace(idempotency_key=permission.key, fingerprint=sha256(body).hexdigest()[:32])
+        return update
+
+    async def _elsewhere(self, update: Update, scope: Scope) -> Receipt | None:
+        """In standby whoever has the store appends it. None: by now it is ours. Raises `Problem`."""
+        clock = asyncio.get_running_loop().time
+        end = clock() + HOLD
+        while not self.lifecycle.storing.is_set():
+            left = gone(scope)
+            if clock() >= end or (left is not None and left.done()):
+                raise _not_open()
+            receipt = await self._told(self.transport.append_elsewhere, update)
+            if receipt is not None:
+                return receipt
+            await self.lifecycle.wait_until_storing(left, ASK_AGAIN)
+        return None
+
+    async def _append(self, update: Update) -> Receipt:
+        if self.lifecycle.draining:
+            raise unavailable("this hub is ending; try again")
+        return await self._told(self.transport.submit, update)
+
+    async def _told(self, append: Callable[[Update], Awaitable[R]], update: Update) -> R:
+        """What came of an append that `Lifecycle.published` waits for. Raises `Problem`."""
+        self.lifecycle.publishing += 1
+        try:
+            return await append(update)
+        except (TransportError, TimeoutError) as error:
+            raise (problem_of(error) or error) from None
+        finally:
+            self.lifecycle.published_one()
+
+
+def _not_open() -> Problem:
+    return unavailable("this hub is not open for updates now; try again")
+
+
+def _failed(error: BaseException) -> ASGIApp:
+    """What answers a request whose append failed: the problem, or the exception itself, which the server logs."""
+    problem = problem_of(error)
+    if problem is not None:
+        return problem.response()
+
+    async def fail(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise error
+
+    return fail

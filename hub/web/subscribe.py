@@ -1,0 +1,233 @@
+"""``GET`` and ``QUERY`` on the hub: matchers -> grant -> cursor -> stream (Mercure, "Subscription", "Reconnection")."""
+
+import asyncio
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Literal, NamedTuple
+
+from sse_starlette.event import ServerSentEvent
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from hub.auth.authorization import Authorizer
+from hub.auth.grants import Grants
+from hub.fanout.stream import HEARTBEAT, Stream, Streams
+from hub.fanout.wire import Offer, RawHeaders, Wire, gone, taken_over, wire_for
+from hub.lifecycle import Lifecycle
+from hub.matching.matchers import MAX_TOPIC, InvalidMatcher, Matcher, Matching, invalid_character
+from hub.presence.active import ActiveSubscriptions
+from hub.problems import Problem
+from hub.web.cors import Cors
+from hub.web.forms import check_form, pairs, read_body
+from transports import EARLIEST, Position, TransportClosed, TransportUnavailable
+
+JITTER = 0.1
+"""Part of `write_timeout` by which connections differ, so that those that came together do not leave together."""
+MAX_PARAMETERS = 1100
+"""Parameters of one request."""
+
+STREAM_HEADERS = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "private, no-cache, no-store, must-revalidate, max-age=0",
+    "X-Accel-Buffering": "no",  # nginx would collect the events otherwise
+}
+
+_MATCHER_TYPES = {"match": "exact", "match_exact": "exact", "match_urlpattern": "urlpattern"}
+_CURSORS = {"1.0": ("last_event_id",), "0.x": ("lastEventID", "Last-Event-ID")}
+_TOLD_IN = {"1.0": "Mercure-Last-Event-ID", "0.x": "Last-Event-ID"}
+_GENERATIONS = {"1.0": ("1.0",), "0.x": ("0.x",), "both": ("1.0", "0.x")}
+
+
+def parse_pairs(text: bytes, where: str) -> list[tuple[str, str]]:
+    """The pairs of a query or of a form, which ``where`` names; `Problem` 400 if they are too many or not UTF-8."""
+    try:
+        return pairs(text, MAX_PARAMETERS)
+    except UnicodeDecodeError:
+        raise Problem(400, f"the {where} is not valid UTF-8") from None
+    except OverflowError:
+        raise Problem(400, f"the {where} has more than {MAX_PARAMETERS} parameters") from None
+
+
+def matchers_in(pairs: Sequence[tuple[str, str]], generations: Sequence[str]) -> tuple[Matcher, ...]:
+    """What the request wants to hear of; `Problem` 400: none, or a name in the reserved ``match`` namespace."""
+    found: dict[Matcher, None] = {}
+    for name, value in pairs:
+        if name == "topic" and "0.x" in generations:
+            found[Matcher("topic", value)] = None
+        elif name in _MATCHER_TYPES and "1.0" in generations:
+            found[Matcher(_MATCHER_TYPES[name], value)] = None
+        elif name.lower().startswith("match"):
+            raise Problem(400, f"unknown matcher; there are {', '.join(_MATCHER_TYPES)}")
+    if not found:
+        names = [
+            *(_MATCHER_TYPES if "1.0" in generations else ()),
+            *(("topic",) if "0.x" in generations else ()),
+        ]
+        raise Problem(400, f"nothing to subscribe to; name a topic with one of {', '.join(names)}")
+    return tuple(found)
+
+
+def last_event_id(header: str | None, pairs: Sequence[tuple[str, str]], generations: Sequence[str]) -> str | None:
+    """Where the client stands. The header wins: a browser resends the first query beside a fresh header.
+
+    Of several parameters the first counts: the query component's before the body's.
+    """
+    names = [name for generation in generations for name in _CURSORS[generation]]
+    if header is not None:
+        # Browsers send the id as UTF-8, which a header's text shows as Latin-1 (WHATWG HTML, "Last-Event-ID").
+        return header.encode("latin-1").decode(errors="replace") or None
+    return next((value for name, value in pairs if name in names), None) or None
+
+
+class Asked(NamedTuple):
+    """What a request asks for, and may get. ``last_event_id``: None for what is new from now on."""
+
+    matchers: tuple[Matcher, ...]
+    grants: Grants
+    last_event_id: str | None
+
+
+@dataclass(frozen=True)
+class Subscribe:
+    """The endpoint. ``write_timeout``: seconds that a connection lasts at most, 0 for no limit.
+
+    ``active``: who announces subscriptions, if anybody.
+    """
+
+    streams: Streams
+    lifecycle: Lifecycle
+    authorizer: Authorizer
+    matching: Matching
+    cors: Cors
+    max_body: int
+    write_timeout: float
+    protocol: Literal["both", "1.0", "0.x"]
+    active: ActiveSubscriptions | None = None
+
+    def direct(self, scope: Scope, offer: Offer) -> bool:
+        """`hub.fanout.wire.Direct`: begin a stream that asks for nothing of the past."""
+        if not self.lifecycle.serving:
+            return False
+        try:
+            asked = self._asked(HTTPConnection(scope), b"")
+        except Problem:
+            return False  # it is told why through ASGI
+        if asked.last_event_id is not None:
+            return False
+        offer.begin(_RAW_STREAM_HEADERS + self.cors.headers(scope), HEARTBEAT)
+        if (wire := taken_over(offer)) is not None:
+            self._start(wire, asked, None)
+        return True
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        body = await self._body(request)
+        if not (self.lifecycle.serving or await self.lifecycle.wait_until_open(gone(scope))):
+            await self._come_back(request, body)(scope, receive, send)
+            return
+        asked = self._asked(request, body)
+        try:
+            cursor, headers = await self._cursor(asked.last_event_id)
+        except (TransportUnavailable, TransportClosed):
+            await self._come_back(request, body)(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        if request.method == "HEAD":
+            await send({"type": "http.response.body"})
+            return
+        # Some proxies pass the head on only once the body has begun.
+        await send({"type": "http.response.body", "body": HEARTBEAT, "more_body": True})
+        wire, carry = wire_for(scope, receive, send)
+        self._start(wire, asked, cursor)
+        if carry is not None:
+            await carry()
+
+    async def _body(self, request: Request) -> bytes:
+        """The form of a QUERY (RFC 10008), whose parameters may be too many for a URL; `Problem` 400, 408, 413, 415."""
+        if request.method != "QUERY":
+            return b""
+        check_form(request.headers, "match=https%3A%2F%2Fexample.com%2Fbooks%2F1")
+        return await read_body(request, self.max_body)
+
+    def _asked(self, request: HTTPConnection, body: bytes) -> Asked:
+        """Raises `Problem`."""
+        parameters, generations = _parameters(request, body), _GENERATIONS[self.protocol]
+        matchers = matchers_in(parameters, generations)
+        grants = self.authorizer.subscriber(request)
+        self._check(matchers)
+        return Asked(matchers, grants, last_event_id(request.headers.get("Last-Event-ID"), parameters, generations))
+
+    def _check(self, matchers: Sequence[Matcher]) -> None:
+        try:
+            self.matching.check(matchers)
+        except InvalidMatcher as error:
+            raise Problem(400, str(error)) from None
+
+    async def _cursor(self, asked: str | None) -> tuple[Position, RawHeaders]:
+        """Where the stream starts, and the response headers that say so.
+
+        Without an id it is where the dispatcher stands before the client has seen the head: what is published after
+        that is new to it.
+        """
+        if asked is None:
+            return self.streams.log.position, _RAW_STREAM_HEADERS
+        position = await self.streams.log.transport.position_of(asked) if _may_exist(asked) else None
+        return position or 0, self._raw_headers_after(EARLIEST if position is None else asked)
+
+    def _raw_headers_after(self, told: str) -> RawHeaders:
+        """The head of a stream that goes on after that event (Mercure, "Reconnection")."""
+        names = [_TOLD_IN[generation] for generation in _GENERATIONS[self.protocol]]
+        return _raw(STREAM_HEADERS | dict.fromkeys(names, told))
+
+    def _come_back(self, request: Request, body: bytes) -> Response:
+        """A stream that ends at once: `EventSource` reconnects after it, but gives up for good on an error.
+
+        Nothing was sent and nothing is lost, so that the client stands where it said it stands.
+        """
+        header = request.headers.get("Last-Event-ID")
+        asked = last_event_id(header, _parameters(request, body), _GENERATIONS[self.protocol])
+        response = Response(ServerSentEvent(retry=1000, sep="\n").encode(), headers={"Connection": "close"})
+        told = asked if asked is None or _may_exist(asked) else EARLIEST
+        response.raw_headers += _RAW_STREAM_HEADERS if told is None else self._raw_headers_after(told)
+        return response
+
+    def _start(self, wire: Wire, asked: Asked, cursor: Position | None) -> None:
+        """``cursor``: None for what the audience gets from now on."""
+        audience = self.streams.audiences.enter(asked.matchers, asked.grants.subscribe)
+        if cursor is None:
+            cursor = self.streams.log.passed(audience)
+        stream = Stream(self.streams, wire, audience, cursor, self._deadline(asked.grants.expires))
+        if self.active is not None:
+            self.active.begin(stream, asked.matchers, asked.grants)
+        stream.start()
+        if self.lifecycle.draining:
+            stream.finish()
+
+    def _deadline(self, expires: float | None) -> float:
+        """When the connection ends, in event loop time: with its token, or after `write_timeout` less some jitter."""
+        now = asyncio.get_running_loop().time()
+        lasts = self.write_timeout * (1 - JITTER * random.random()) if self.write_timeout else inf  # noqa: S311
+        return now + min(lasts, inf if expires is None else expires - time.time())
+
+
+def _parameters(request: HTTPConnection, body: bytes) -> list[tuple[str, str]]:
+    """The union of query component and body, in that order (Mercure, "Subscription"). Raises `Problem`."""
+    query = parse_pairs(request.scope["query_string"], "query")
+    return query + parse_pairs(body, "form") if body else query
+
+
+def _may_exist(event_id: str) -> bool:
+    """Whether an event may have that id; ``earliest`` and what no header could tell back are none's."""
+    return event_id != EARLIEST and len(event_id) <= MAX_TOPIC and not invalid_character(event_id)
+
+
+def _raw(headers: Mapping[str, str]) -> RawHeaders:
+    """As ASGI has them. Event ids go out as UTF-8, as browsers send them back."""
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+
+_RAW_STREAM_HEADERS = _raw(STREAM_HEADERS)

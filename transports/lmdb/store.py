@@ -1,0 +1,300 @@
+"""The log in one LMDB environment: what is written where, and how it gets room. Synchronous, for one thread."""
+
+from __future__ import annotations  # lmdb's types exist for the type checker only
+
+import logging
+import struct
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from math import inf
+from pathlib import Path
+
+import lmdb
+
+from transports.contract import (
+    EARLIEST,
+    Entry,
+    HistoryTrimmed,
+    IdempotencyConflict,
+    Page,
+    Position,
+    Receipt,
+    TransportError,
+    TransportFull,
+    TransportReplaced,
+    TransportUnavailable,
+    Update,
+)
+from transports.episode import Episode
+from transports.lmdb.environment import Environment, Locked, Options, unlocked
+from transports.lmdb.presence import PresenceTables
+from transports.lmdb.rows import page_of, rest_of, update_of
+from transports.lmdb.tables import (
+    FILL,
+    PAGE_BYTES,
+    digest,
+    identity,
+    newest,
+    number,
+    rows_from,
+    trim,
+)
+from transports.lmdb.thread import Record
+
+IDENTITY = 0.5
+"""Seconds after which a commit looks whether the file still is the one that was opened."""
+ROOM_TRIES = 3
+LARGEST = 1 / 16
+"""The share of the store's capacity that one update may have: of the map, or of a volume that is smaller.
+
+Pages that a commit frees are given out again two commits later: three commits, and what they copy, must fit into what
+`FILL` leaves free. A map that is once really full can't even be trimmed.
+"""
+LOOK = 1 / 512
+"""The share of the capacity that may be written before it is looked how full it is: far less than `FILL` leaves."""
+SMALL = 128
+"""Bytes of an update from which on it may push out more than two others."""
+GROUP = 1 / 32
+"""The share of the capacity above which updates do not go into one commit."""
+
+logger = logging.getLogger(__name__)
+
+
+class Store(Environment):
+    """The log's questions and answers, each in one transaction or a few."""
+
+    def __init__(self, directory: Path, options: Options, locked: Locked = unlocked) -> None:
+        super().__init__(directory, options, locked)
+        self._unlooked = inf
+        """Bytes that were written since it was last looked how full the store is."""
+        self._room = options.map_size
+        """The capacity as it was then."""
+        self._look_at = 0.0
+        """Monotonic seconds at which a commit looks for the file again."""
+        self._full = Episode(logger)
+        self._too_large = 0
+        """Bytes of the smallest update that found no room; an end of it is only what is as large."""
+        self._replaced = Episode(logger)
+
+    def append(self, records: Sequence[Record]) -> list[Receipt | TransportError]:
+        """Add all in one commit, durable on return. One result for each: what fails, fails alone."""
+        if time.monotonic() >= self._look_at:
+            self._must_be_ours()
+        size = sum(len(text) for _, text in records)
+        if len(records) == 1 and size > LARGEST * self._room and size > LARGEST * self._look_for_room():
+            return [TransportFull(f"the update is larger than a 16th of the store's {self._room} bytes")]
+        if len(records) > 1 and size > GROUP * self._room:
+            return self._append_halves(records)
+        try:
+            results = self._commit(records)
+        except (lmdb.Error, OSError) as error:
+            if len(records) == 1:
+                return [self._append_at_the_limit(records[0], error)]
+            return self._append_halves(records)
+        if self._full.reason and size >= self._too_large:
+            self._has_room()
+        return results
+
+    def _look_for_room(self) -> int:
+        """The capacity as it is now; a volume gets fuller and emptier without us."""
+        self._room = self._capacity()
+        return self._room
+
+    def _must_be_ours(self) -> None:
+        """Raises `TransportReplaced`: what is written to a file that has lost its name is read by nobody."""
+        if identity(self._directory) != self._file:
+            self._replaced.begin(f"{self._directory}: data.mdb was removed or replaced; restart the hub")
+            raise TransportReplaced(self._replaced.reason)
+        self._replaced.end(f"{self._directory}: data.mdb is back")
+        self._look_at = time.monotonic() + IDENTITY
+
+    def _append_halves(self, records: Sequence[Record]) -> list[Receipt | TransportError]:
+        half = len(records) // 2
+        return self.append(records[:half]) + self.append(records[half:])
+
+    def _append_at_the_limit(self, record: Record, error: Exception) -> Receipt | TransportError:
+        for attempt in range(1, ROOM_TRIES + 1):
+            if not self._has_no_room(error):
+                break
+            try:
+                self._make_room(2 * attempt * len(record.text))
+                return self._commit([record], spare=0)[0]
+            except (lmdb.Error, OSError) as again:
+                error = again
+        fault = self._fault(error)
+        if isinstance(fault, TransportFull):
+            self._too_large = min(self._too_large or len(record.text), len(record.text))
+            self._full.begin(f"the store is full, publishers are refused: {fault}")
+        return fault
+
+    def _commit(self, records: Sequence[Record], spare: int = 64) -> list[Receipt | TransportError]:
+        with self._transaction(write=True) as txn:
+            results = self._put(txn, records)
+            if spare:
+                self._trim_after(txn, len(records), sum(len(text) for _, text in records), spare)
+        return results
+
+    def _trim_after(self, txn: lmdb.Transaction[bytes], count: int, size: int, spare: int) -> None:
+        """Make room for what was added. Where nothing but the map bounds history, it is looked at now and then.
+
+        Each question to LMDB may cost a wait for the interpreter's lock. While something has to go, some go with each
+        commit.
+        """
+        self._unlooked += size
+        bounded = self._options.size is not None or self._options.ttl is not None
+        if bounded or self._unlooked > LOOK * self._room:
+            # Many small ones have to go for a large one.
+            removed = self._trim(txn, 2 * count + spare + size // SMALL)
+            self._unlooked = inf if removed else 0
+
+    def _put(self, txn: lmdb.Transaction[bytes], records: Sequence[Record]) -> list[Receipt | TransportError]:
+        position = newest(txn, self._tables)
+        results: list[Receipt | TransportError] = []
+        updates, ids, keys = [], [], dict[bytes, Entry]()
+        for update, row in records:
+            key = digest(update.idempotency_key) if update.idempotency_key else b""
+            first = key and (keys.get(key) or self._first_with(txn, key))
+            if first:
+                results.append(_repetition(first, update))
+                continue
+            position += 1
+            updates.append((number(position), row))
+            ids.append((digest(update.id), number(position)))
+            if key:
+                keys[key] = Entry(position, update)
+            results.append(Receipt(position, update.id))
+        # One call for each table: a call of LMDB may cost a wait for the interpreter's lock.
+        _put_all(txn, self._tables.updates, updates, append=True)
+        _put_all(txn, self._tables.ids, ids)
+        _put_all(txn, self._tables.keys, [(key, number(entry.position)) for key, entry in keys.items()])
+        return results
+
+    def _first_with(self, txn: lmdb.Transaction[bytes], key: bytes) -> Entry | None:
+        at = txn.get(key, db=self._tables.keys)
+        row = txn.get(at, db=self._tables.updates) if at else None
+        return self._entry(int.from_bytes(at), row) if at and row else None
+
+    def _trim(self, txn: lmdb.Transaction[bytes], limit: int, room: int = 0) -> int:
+        ttl = self._options.ttl
+        before = None if ttl is None else (time.time() - ttl) * 1000
+        left = FILL * self._look_for_room() - room
+        return trim(txn, self._tables, limit, size=self._options.size, before=before, room=left)
+
+    def _make_room(self, room: int) -> None:
+        """Trim in small commits: in a full map a larger one has no pages left to copy what it changes.
+
+        LMDB gives freed pages out again two commits later, so two empty rounds follow the last that trimmed.
+        """
+        rows, idle = 64, 0
+        for at in range(64):
+            try:
+                with self._transaction(write=True) as txn:
+                    txn.put(b"room", number(at), db=self._tables.meta)
+                    idle = 0 if self._trim(txn, rows, room) else idle + 1
+            except (lmdb.Error, OSError) as error:
+                if rows == 1 or not self._has_no_room(error):
+                    return
+                rows //= 4
+            if idle == 2:
+                return
+
+    def read(self, after: Position, limit: int, *, from_start: bool = True) -> list[Entry]:
+        """`Transport.read`. ``from_start``: 0 asks for whatever is left; else it is a position like any."""
+        first, rows = self._rows(after, limit, PAGE_BYTES, from_start=from_start)
+        return [self._entry(position, row) for position, row in enumerate(rows, first)]
+
+    def page(self, after: Position, limit: int, size: int) -> Page:
+        """`Transport.page`."""
+        first, rows = self._rows(after, limit, size, from_start=True)
+        with self._damage(f"an entry from {first} on"):
+            return page_of(rows, first)
+
+    def _rows(self, after: Position, limit: int, size: int, *, from_start: bool) -> tuple[Position, list[bytes]]:
+        """Positions have no holes, so that the first one says them all."""
+        with self._faults(), self._transaction(write=False) as txn:
+            cursor = txn.cursor(self._tables.updates)
+            if not cursor.last() or after >= int.from_bytes(cursor.key()):
+                return after, []
+            cursor.first()
+            if after < int.from_bytes(cursor.key()) - 1 and not (after == 0 and from_start):
+                raise HistoryTrimmed
+            cursor.set_range(number(after + 1))
+            return int.from_bytes(cursor.key()), rows_from(cursor, limit, size)
+
+    def position_of(self, event_id: str) -> Position | None:
+        """`Transport.position_of`."""
+        with self._faults(), self._transaction(write=False) as txn:
+            at = txn.get(digest(event_id), db=self._tables.ids)
+        return None if at is None else int.from_bytes(at)
+
+    def last(self) -> tuple[Position, str]:
+        """`Transport.last`."""
+        with self._faults(), self._transaction(write=False) as txn:
+            cursor = txn.cursor(self._tables.updates)
+            at, row = cursor.item() if cursor.last() else (b"", b"")
+        return self._last(int.from_bytes(at), row) if at else (0, EARLIEST)
+
+    def _last(self, position: Position, row: bytes) -> tuple[Position, str]:
+        with self._damage(f"entry {position}"):
+            return position, rest_of(row)["id"]
+
+    def check(self) -> None:
+        """`Transport.check`; trims too, so that ``ttl`` holds in a log that is not appended to."""
+        self._must_be_ours()
+        if self._full.reason:
+            self._try_for_room()
+        now = number(time.time_ns())
+        with self._faults(), self._transaction(write=True) as txn:
+            txn.put(b"checked", now, db=self._tables.meta)
+            self._trim(txn, 64)
+        with self._faults(), self._transaction(write=False) as txn:
+            found = txn.get(b"checked", b"", db=self._tables.meta)
+        if len(found) != len(now):
+            raise TransportUnavailable(f"{self._directory}: what was written can't be read")
+
+    def _try_for_room(self) -> None:
+        """Write as much as was refused, and take it out again. Raises `TransportFull` while it does not fit."""
+        try:
+            self._make_room(2 * self._too_large)
+            with self._transaction(write=True) as txn:
+                txn.put(b"room", bytes(self._too_large), db=self._tables.meta)
+            with self._transaction(write=True) as txn:
+                txn.delete(b"room", db=self._tables.meta)
+        except (lmdb.Error, OSError) as error:
+            raise self._fault(error) from error
+        self._has_room()
+
+    def _has_room(self) -> None:
+        self._too_large = 0
+        self._full.end(f"{self._directory}: the store has room again")
+
+    @contextmanager
+    def presence(self, *, write: bool) -> Iterator[PresenceTables]:
+        """The tables of active subscriptions in one transaction; for as long as it is entered."""
+        with self._faults(), self._transaction(write=write) as txn:
+            yield PresenceTables(txn, self._tables, self._room)
+
+    def _entry(self, position: Position, row: bytes) -> Entry:
+        with self._damage(f"entry {position}"):
+            return Entry(position, update_of(row))
+
+    @contextmanager
+    def _damage(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, KeyError, TypeError, struct.error) as error:
+            raise TransportUnavailable(f"{self._directory}: {what} is damaged") from error
+
+
+def _put_all(
+    txn: lmdb.Transaction[bytes], table: lmdb._Database, rows: list[tuple[bytes, bytes]], append: bool = False
+) -> None:
+    if rows:
+        txn.cursor(table).putmulti(rows, append=append)
+
+
+def _repetition(first: Entry, update: Update) -> Receipt | TransportError:
+    if first.update.fingerprint != update.fingerprint:
+        return IdempotencyConflict()
+    return Receipt(first.position, first.update.id, repeated=True)

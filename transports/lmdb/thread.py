@@ -1,0 +1,214 @@
+"""The one thread that works on a store: appends that wait together become one commit, reads come in between."""
+
+import asyncio
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+from transports.contract import Entry, Receipt, TransportClosed, TransportError, TransportUnavailable, Update
+
+GROUP = 256
+GROUP_BYTES = 8 << 20
+READS = 64
+"""Reads between two commits, so that neither starves the other."""
+
+PATIENCE = 5.0
+"""Seconds until a caller is told that the store does not answer: many times a slow disk's fsync, and less than a
+client waits for its answer. A process that is stopped while it holds a lock, or a dead network disk, takes for ever."""
+
+SWITCH = 5e-5
+"""Seconds after which the loop's thread gives up the interpreter's lock. Each LMDB call lets go of that lock; behind a
+busy loop it came back only after Python's 5 ms, measured: 500 puts a second instead of 100,000."""
+
+
+class Record(NamedTuple):
+    """An update and the row that stores it, made once."""
+
+    update: Update
+    text: bytes
+
+
+class Appends(Protocol):
+    """What the thread asks of a store by itself."""
+
+    def append(self, records: Sequence[Record]) -> list[Receipt | TransportError]: ...
+
+
+class Job(NamedTuple):
+    """What a coroutine waits for: a record to append, or any other call."""
+
+    future: asyncio.Future[Any]
+    deadline: float
+    task: Record | Callable[[], Any]
+
+
+S = TypeVar("S", bound=Appends)
+
+
+class Worker(Generic[S]):
+    """``committed``: told in the loop what was appended. ``pushed``: called in the thread after a commit.
+
+    ``ended``: called last in the thread, whatever happened. Every coroutine that waits here is answered within
+    `PATIENCE`; cancelling it drops its job, unless the thread has begun with it.
+    """
+
+    def __init__(
+        self,
+        store: S,
+        committed: Callable[[Sequence[Entry]], None],
+        pushed: Callable[[], None],
+        ended: Callable[[], None],
+    ) -> None:
+        self.store, self._committed, self._pushed, self._ended = store, committed, pushed, ended
+        self._loop = asyncio.get_running_loop()
+        self._queue: SimpleQueue[list[Job] | None] = SimpleQueue()
+        self._coming: list[Job] = []
+        self._appends: deque[Job] = deque()
+        self._calls: deque[Job] = deque()
+        self._stopping = False
+        self._stopped: asyncio.Future[None] = self._loop.create_future()
+        self._waiting: deque[Job] = deque()
+        self._watch: asyncio.TimerHandle | None = None
+        self._stalled = False
+        sys.setswitchinterval(min(SWITCH, sys.getswitchinterval()))
+        self._thread = Thread(target=self._run, name="transport", daemon=True)
+        self._thread.start()
+
+    def submit(self, task: Record | Callable[[], Any]) -> asyncio.Future[Any]:
+        """Queue it. The future may raise `TransportError`; this raises `TransportUnavailable` while all is stuck."""
+        if self._stalled:
+            raise _stalled()
+        while self._waiting and self._waiting[0].future.done():
+            self._waiting.popleft()
+        job = Job(self._loop.create_future(), self._loop.time() + PATIENCE, task)
+        self._waiting.append(job)
+        if self._watch is None:
+            self._watch = self._loop.call_at(job.deadline, self._expire)
+        if not self._coming:
+            self._loop.call_soon(self._hand_over)
+        self._coming.append(job)
+        return job.future
+
+    def _hand_over(self) -> None:
+        """All jobs of one turn of the loop at once: the thread would begin a commit with the first of them alone."""
+        jobs, self._coming = self._coming, []
+        self._queue.put(jobs)
+
+    def _expire(self) -> None:
+        now = self._loop.time()
+        while self._waiting and (self._waiting[0].future.done() or self._waiting[0].deadline <= now):
+            future = self._waiting.popleft().future
+            if not future.done():
+                self._stalled = True
+                future.set_exception(_stalled())
+        self._watch = self._loop.call_at(self._waiting[0].deadline, self._expire) if self._waiting else None
+
+    async def stop(self) -> None:
+        """Finish what is queued, then end the thread. After `PATIENCE` it is left alone, and ends when it can."""
+        self._hand_over()
+        self._queue.put(None)
+        await asyncio.wait([self._stopped], timeout=PATIENCE)
+        if self._stopped.done():
+            self._thread.join()
+        if self._watch is not None:
+            self._watch.cancel()
+        for job in self._waiting:
+            if not job.future.done():
+                job.future.set_exception(TransportClosed())
+
+    def _run(self) -> None:
+        try:
+            while self._take():
+                self._append(self._group())
+                self._call([self._calls.popleft() for _ in range(min(READS, len(self._calls)))])
+                if self._stalled:
+                    self._tell(self._recover)
+        finally:
+            self._ended()
+            self._tell(self._stopped.set_result, None)
+
+    def _take(self) -> bool:
+        """Sort what has come in; waits if there is nothing to do. False: told to stop, and all is done."""
+        idle = not self._appends and not self._calls
+        if idle and self._stopping:
+            return False
+        with suppress(Empty):
+            while True:
+                self._sort(self._queue.get(block=idle))
+                idle = False
+        return True
+
+    def _sort(self, jobs: list[Job] | None) -> None:
+        if jobs is None:
+            self._stopping = True
+        for job in jobs or ():
+            (self._appends if isinstance(job.task, Record) else self._calls).append(job)
+
+    def _group(self) -> list[tuple[Job, Record]]:
+        group: list[tuple[Job, Record]] = []
+        size = 0
+        while self._appends and len(group) < GROUP and size < GROUP_BYTES:
+            job = self._appends.popleft()
+            if isinstance(job.task, Record) and not job.future.done():
+                group.append((job, job.task))
+                size += len(job.task.text)
+        return group
+
+    def _append(self, group: list[tuple[Job, Record]]) -> None:
+        if not group:
+            return
+        records = [record for _, record in group]
+        try:
+            results: Sequence[Receipt | Exception] = self.store.append(records)
+        except Exception as error:
+            results = [error] * len(records)
+        entries = [
+            Entry(result.position, record.update)
+            for record, result in zip(records, results, strict=True)
+            if isinstance(result, Receipt) and not result.repeated
+        ]
+        self._tell(self._deliver, [job.future for job, _ in group], results, entries)
+        if entries:
+            self._pushed()
+
+    def _call(self, jobs: list[Job]) -> None:
+        wanted = [job for job in jobs if not job.future.done()]
+        results = [_result(job.task) for job in wanted]
+        if wanted:
+            self._tell(self._deliver, [job.future for job in wanted], results, [])
+
+    def _tell(self, callback: Callable[..., object], *arguments: object) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(callback, *arguments)
+
+    def _recover(self) -> None:
+        """The thread is at work again. All that it took may have expired meanwhile, and then it delivers nothing."""
+        self._stalled = False
+
+    def _deliver(
+        self, futures: Sequence[asyncio.Future[Any]], results: Sequence[Any], entries: Sequence[Entry]
+    ) -> None:
+        for future, result in zip(futures, results, strict=True):
+            if future.done():
+                continue
+            if isinstance(result, Exception):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
+        if entries:
+            self._committed(entries)
+
+
+def _result(call: Any) -> Any:
+    try:
+        return call()
+    except Exception as error:
+        return error
+
+
+def _stalled() -> TransportUnavailable:
+    return TransportUnavailable(f"the store has not answered for {PATIENCE:g} s; is another process stopped?")

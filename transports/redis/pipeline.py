@@ -1,0 +1,202 @@
+"""One connection to Redis, on which the commands that wait together go out together; none takes place twice."""
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    MovedError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
+
+from transports.contract import TransportClosed, TransportError, TransportFull, TransportUnavailable
+from transports.redis.routes import Command, Route, Wire, drop, exchange
+
+PATIENCE = 2.5
+"""Seconds until whoever waits is told that the server does not answer; connecting is included."""
+
+GROUP = 256
+GROUP_BYTES = 8 << 20
+AGAIN = 0.02
+"""Seconds until a node of a cluster is asked again for keys that are being moved."""
+
+
+class NotReplicated(ResponseError):
+    """The command took place, but fewer replicas than asked for have it."""
+
+
+class Job(NamedTuple):
+    """A command, and the future of its reply."""
+
+    future: asyncio.Future[Any]
+    command: Command
+
+    def fail(self, error: TransportError) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class Line:
+    """Answers come in the order of the questions.
+
+    While one group is under way the next one gathers. A group that fails takes those that wait with it, so that
+    nobody waits longer than ``patience``. A command that may have taken place is never repeated.
+    ``replicas``, ``wait``: how many replicas must have what a group wrote, after how many milliseconds.
+    """
+
+    def __init__(
+        self,
+        route: Route,
+        scripts: Mapping[str, str],
+        patience: float = PATIENCE,
+        *,
+        replicas: int = 0,
+        wait: int = 0,
+    ) -> None:
+        self._route, self._scripts, self._patience = route, scripts, patience
+        self._replicas, self._wait = replicas, wait
+        self._wire: Wire | None = None
+        self._waiting: deque[Job] = deque()
+        self._running: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def ask(self, *command: Any) -> Any:
+        """The reply. Raises `TransportUnavailable`, `TransportClosed`. Cancelled, the command may still take place."""
+        if self._closed:
+            raise TransportClosed
+        job = Job(asyncio.get_running_loop().create_future(), command)
+        self._waiting.append(job)
+        if self._running is None:
+            self._running = asyncio.ensure_future(self._run())
+        return await job.future
+
+    async def _run(self) -> None:
+        try:
+            while group := self._group():
+                await self._exchange(group)
+        finally:
+            self._running = None
+
+    def _group(self) -> list[Job]:
+        group: list[Job] = []
+        size = 0
+        while self._waiting and len(group) < GROUP and size < GROUP_BYTES:
+            job = self._waiting.popleft()
+            if not job.future.done():
+                group.append(job)
+                size += sum(len(part) for part in job.command if isinstance(part, bytes))
+        return group
+
+    async def _exchange(self, group: list[Job]) -> None:
+        try:
+            async with asyncio.timeout(self._patience):
+                replies = await self._replies([job.command for job in group])
+        except BaseException as error:
+            await self._drop()
+            for job in (*group, *self._waiting):
+                job.fail(TransportClosed() if self._closed else self._translated(error))
+            self._waiting.clear()
+            if not isinstance(error, RedisError | OSError | asyncio.CancelledError):
+                raise
+            return
+        self._answer(group, replies)
+        if any(isinstance(reply, ReadOnlyError | ClusterDownError) for reply in replies):
+            await self._drop()  # the log may be on another server by now
+
+    def _answer(self, group: list[Job], replies: list[Any]) -> None:
+        for job, reply in zip(group, replies, strict=True):
+            if isinstance(reply, ResponseError):
+                job.fail(self._translated(reply))
+            elif not job.future.done():
+                job.future.set_result(reply)
+
+    async def _replies(self, commands: list[Command]) -> list[Any]:
+        """What was refused before it was tried is sent again, in its order, in the way or to the place it wants."""
+        replies = await self._sent(await self._connected(), commands)
+        while refused := [n for n, reply in enumerate(replies) if isinstance(reply, _REFUSALS)]:
+            reason = replies[refused[0]]
+            refused = [n for n in refused if type(replies[n]) is type(reason)]
+            again = await self._sent_again([commands[n] for n in refused], reason)
+            for n, reply in zip(refused, again, strict=True):
+                replies[n] = reply
+        return replies
+
+    async def _sent_again(self, commands: list[Command], reason: ResponseError) -> list[Any]:
+        if isinstance(reason, NoScriptError):
+            return await self._sent(await self._connected(), [self._whole(command) for command in commands])
+        if isinstance(reason, AskError) and not isinstance(reason, MovedError):
+            return await self._sent_asking(commands, reason)
+        if isinstance(reason, MovedError):
+            await self._drop()
+        await asyncio.sleep(AGAIN)
+        return await self._sent(await self._connected(), commands)
+
+    async def _sent_asking(self, commands: list[Command], reason: AskError) -> list[Any]:
+        """To the node that takes over the keys, which takes nothing else yet (Redis Cluster, "ASK redirection")."""
+        wire = await self._route.asking(await self._connected(), reason)
+        try:
+            pairs = [part for command in commands for part in (("ASKING",), self._whole(command))]
+            return (await self._sent(wire, pairs))[1::2]
+        finally:
+            await drop(wire)
+
+    def _whole(self, command: Command) -> Command:
+        """With the script instead of its name, for a server that may not know it."""
+        return ("EVAL", self._scripts[command[1]], *command[2:]) if command[0] == "EVALSHA" else command
+
+    async def _connected(self) -> Wire:
+        """A connection that the server has closed meanwhile is found out before anything is sent."""
+        if self._wire is not None and (not self._wire.is_connected or await self._wire.can_read()):
+            await self._drop()
+        if self._wire is None:
+            self._wire = await self._route.connected()
+        return self._wire
+
+    async def _sent(self, wire: Wire, commands: Sequence[Command]) -> list[Any]:
+        if not self._replicas:
+            return await exchange(wire, commands)
+        *replies, taken = await exchange(wire, [*commands, ("WAIT", self._replicas, self._wait)])
+        if isinstance(taken, int) and taken >= self._replicas:
+            return replies
+        short = NotReplicated(f"{taken} replicas have taken it, wait_replicas={self._replicas}; it may be in the log")
+        return [reply if isinstance(reply, ResponseError) else short for reply in replies]
+
+    def _translated(self, error: BaseException) -> TransportError:
+        kind = TransportFull if isinstance(error, OutOfMemoryError) else TransportUnavailable
+        late = f"it has not answered for {self._patience:g} s" if isinstance(error, TimeoutError) else str(error)
+        translated = kind(f"Redis: {late or type(error).__name__}")
+        translated.__cause__ = error
+        return translated
+
+    async def _drop(self) -> None:
+        if self._wire is not None:
+            wire, self._wire = self._wire, None
+            await drop(wire)
+
+    async def finish(self) -> None:
+        """Refuse what is new, finish what is asked for, let go of the connection."""
+        self._closed = True
+        if self._running is not None:
+            await asyncio.wait([self._running])
+        await self._drop()
+
+    async def abort(self) -> None:
+        """Let go of the connection; who waits gets `TransportClosed`."""
+        self._closed = True
+        for job in self._waiting:
+            job.fail(TransportClosed())
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.wait([self._running])
+        await self._drop()
+
+
+_REFUSALS = (NoScriptError, AskError, TryAgainError)

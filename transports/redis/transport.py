@@ -1,0 +1,319 @@
+"""``redis://user:password@host:6379/0?prefix=…&size=N&ttl=…``: a stream in Redis or Valkey, for many hosts."""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, NamedTuple
+
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    ClusterDownError,
+    InvalidResponse,
+    MasterDownError,
+    ReadOnlyError,
+    ResponseError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from transports.contract import (
+    EARLIEST,
+    Entry,
+    HistoryTrimmed,
+    IdempotencyConflict,
+    InvalidTransport,
+    Position,
+    Receipt,
+    Transport,
+    TransportClosed,
+    TransportFull,
+    TransportUnavailable,
+    Update,
+)
+from transports.episode import Seldom
+from transports.redis import presence as redis_presence
+from transports.redis.pipeline import PATIENCE, Line
+from transports.redis.presence import RedisPresence
+from transports.redis.routes import Route
+from transports.redis.stream import APPENDING, INDEXING, SCRIPTS, TRIMMING, Keys, Raw, position_from, stream_id
+from transports.redis.url import Parameters
+from transports.urls import redact
+
+PAGE = 256
+ROOM = 256
+"""Of the oldest, how many go at once when the server is out of memory; a node of a stream has about 100."""
+ROOM_TRIES = 16
+BLOCK = 1000
+"""Milliseconds that one XREAD waits, after which a tail looks whether its position is still in the stream."""
+
+TAIL_PATIENCE = PATIENCE + BLOCK / 1000
+SLACK = 1.0
+"""Seconds beyond `wait_timeout` until an append is given up."""
+OLDEST = (6, 2)
+QUIET = 60.0
+"""Seconds between two lines in the log about entries that are no updates, or about a server without memory."""
+
+logger = logging.getLogger(__name__)
+
+
+class Lines(NamedTuple):
+    """What is open: the way, a connection that appends, one that asks, and one for each tail."""
+
+    route: Route
+    writes: Line
+    reads: Line
+    tails: set[Line]
+
+
+class RedisTransport(Transport):
+    """``prefix``: the keys are ``{prefix}:updates`` and so on (mercure).
+
+    ``size``: how many updates history keeps (a million; 0: all), ``ttl``: how long. When the server is out of memory,
+    the oldest go for the new ones.
+
+    `open` does not wait for a server that is away; everything else raises `TransportUnavailable` until it is back.
+    An append is sent once: when its reply is lost it raises, although the update may be in the log.
+    """
+
+    shared = True
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        try:
+            self._said = Parameters.of(url)
+        except ValueError as error:
+            raise InvalidTransport(url, str(error)) from None
+        self._keys = Keys.of(self._said.prefix)
+        self._lines: Lines | None = None
+        self._tell_skipped, self._skipped = Seldom(QUIET), 0
+        self._tell_full = Seldom(QUIET)
+        self._making_room = asyncio.Lock()
+        self.presence = RedisPresence(lambda: self._open().reads, self._keys)
+
+    async def open(self) -> None:
+        if self._lines is not None:
+            return
+        try:
+            route = self._said.route(self._keys.updates)
+        except ValueError as error:
+            raise InvalidTransport(self.url, str(error)) from None
+        lines = Lines(route, self._writer(route), Line(route, _SCRIPTS), set())
+        try:
+            await self._examine(lines.reads)
+        except TransportUnavailable as error:
+            if reason := _wrong(error.__cause__):
+                await lines.reads.abort()
+                raise InvalidTransport(self.url, reason) from error
+            logger.warning("the store is not there yet: %s", error)
+        except BaseException:
+            await lines.reads.abort()
+            raise
+        self._lines = lines
+
+    def _writer(self, route: Route) -> Line:
+        replicas, wait = self._said.wait_replicas, self._said.wait_timeout
+        patience = max(PATIENCE, wait / 1000 + SLACK) if replicas else PATIENCE
+        return Line(route, _SCRIPTS, patience, replicas=replicas, wait=wait)
+
+    async def _examine(self, line: Line) -> None:
+        """Is it a server that we can use, with nothing else under our names?"""
+        said = dict(part.partition(b":")[::2] for part in (await line.ask("INFO", "server")).splitlines())
+        version = said.get(b"redis_version", b"0").decode()
+        if tuple(map(int, version.split(".")[:2])) < OLDEST:
+            raise InvalidTransport(self.url, f"the server is Redis {version}; 6.2 is the oldest that will do")
+        mode = (said.get(b"redis_mode") or said.get(b"server_mode") or b"standalone").decode()
+        if mode != ("cluster" if self._said.parts.scheme == "redis+cluster" else "standalone"):
+            raise InvalidTransport(self.url, f"the server's mode is {mode}; {_MEANT.get(mode, _MEANT['standalone'])}")
+        for key in self._keys:
+            kind = (await line.ask("TYPE", key)).decode()
+            if kind not in ("none", _TYPES.get(key.rpartition(":")[2], "hash")):
+                raise InvalidTransport(self.url, f"the key {key} is a {kind} of somebody else; choose another prefix=")
+
+    async def append(self, update: Update) -> Receipt:
+        key, said = update.idempotency_key or "", self._said
+        command = ("EVALSHA", APPENDING, 4, *self._keys[:4], update.to_json(), update.id, key, said.size, said.ttl)
+        try:
+            reply = await self._open().writes.ask(*command)
+        except TransportFull:
+            reply = await self._append_for_the_oldest(command)
+        if isinstance(reply, bytes):
+            return Receipt(position_from(reply), update.id)
+        first = Raw.of(reply)
+        known = first.update()
+        if known.fingerprint != update.fingerprint:
+            raise IdempotencyConflict
+        return Receipt(first.position, known.id, repeated=True)
+
+    async def _append_for_the_oldest(self, command: Sequence[Any]) -> Any:
+        """Make room on a server that has no memory left, and try again. Raises `TransportFull` when that is no help.
+
+        A script is refused before it has written anything, so that it may be sent again. One at a time: what one
+        deletes is room for those that wait.
+        """
+        async with self._making_room:
+            for _ in range(ROOM_TRIES):
+                writes = self._open().writes
+                try:
+                    return await writes.ask(*command)
+                except TransportFull as error:
+                    left = await writes.ask("EVALSHA", TRIMMING, 4, *self._keys[:4], ROOM)
+                    if self._tell_full.due():
+                        logger.error("%s: %s; the oldest updates are deleted for new ones", redact(self.url), error)
+                    if left <= 1:
+                        raise
+            return await self._open().writes.ask(*command)
+
+    async def tail(self, after: Position) -> AsyncIterator[Sequence[Entry]]:
+        lines = self._open()
+        line = Line(lines.route, _SCRIPTS, TAIL_PATIENCE)
+        lines.tails.add(line)
+        try:
+            # The first page is asked for in order with every other question, so that a tail from 0 has its start.
+            raws = await self._page(lines.reads, after, PAGE)
+            if not raws:
+                await self._must_have(lines.reads, after)
+            else:
+                await self._must_follow(lines.reads, after, raws[0])
+            while True:
+                if entries := await self._indexed(lines, raws):
+                    yield entries
+                after = raws[-1].position if raws else after
+                raws = await self._news(line, after)
+        except TransportClosed:
+            return
+        finally:
+            lines.tails.discard(line)
+            await line.abort()
+
+    async def _news(self, line: Line, after: Position) -> Sequence[Raw]:
+        """The next entries, none if there are none for a while."""
+        where = ("STREAMS", self._keys.updates, stream_id(after))
+        reply = await line.ask("XREAD", "COUNT", PAGE, "BLOCK", BLOCK, *where)
+        raws = [Raw.of(entry) for entry in reply[0][1]] if reply else []
+        if raws:
+            await self._must_follow(line, after, raws[0])
+        else:
+            await self._must_have(line, after)
+        return raws
+
+    async def _must_have(self, line: Line, after: Position) -> None:
+        """A stream that ends before ``after`` is another one: flushed, or of a replica that was behind."""
+        newest = await line.ask("XREVRANGE", self._keys.updates, "+", "-", "COUNT", 1)
+        if after and (not newest or Raw.of(newest[0]).position < after):
+            raise HistoryTrimmed
+
+    async def _must_follow(self, line: Line, after: Position, first: Raw) -> None:
+        """Nothing may be gone between ``after`` and the first entry that is left.
+
+        An entry that was added to a log without ``after`` is of another one: a replica was promoted that lacks it.
+        """
+        previous = first.previous
+        if previous is None:
+            at = stream_id(after)
+            trimmed = after > 0 and not await line.ask("XRANGE", self._keys.updates, at, at)
+        else:
+            trimmed = after > 0 and previous != after
+        if trimmed:
+            raise HistoryTrimmed
+
+    async def _indexed(self, lines: Lines, raws: Sequence[Raw]) -> Sequence[Entry]:
+        """A stranger's entry becomes known by its event id before anyone gets it."""
+        entries = self._entries(raws)
+        strangers = {raw.position for raw in raws if b"id" not in raw.fields}
+        for position, update in entries:
+            if position in strangers:
+                arguments = (stream_id(position), update.id)
+                await lines.writes.ask("EVALSHA", INDEXING, 2, *self._keys[:2], *arguments)
+        return entries
+
+    async def read(self, after: Position, limit: int) -> Sequence[Entry]:
+        line, entries, begin = self._open().reads, list[Entry](), after
+        while not entries:
+            raws = await self._page(line, after, min(limit, PAGE))
+            if not raws:
+                if begin and not await line.ask("EXISTS", self._keys.updates):
+                    raise HistoryTrimmed
+                break
+            await self._must_follow(line, after, raws[0])
+            after = raws[-1].position
+            entries += self._entries(raws)
+        return entries
+
+    async def _page(self, line: Line, after: Position, limit: int) -> Sequence[Raw]:
+        reply = await line.ask("XRANGE", self._keys.updates, f"({stream_id(after)}", "+", "COUNT", limit)
+        return [Raw.of(entry) for entry in reply]
+
+    def _entries(self, raws: Sequence[Raw]) -> list[Entry]:
+        """What anybody may have added that is no update is skipped."""
+        entries: list[Entry] = []
+        for raw in raws:
+            try:
+                entries.append(Entry(raw.position, raw.update()))
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                self._skip(raw, error)
+        return entries
+
+    def _skip(self, raw: Raw, error: Exception) -> None:
+        self._skipped += 1
+        if self._tell_skipped.due():
+            where = (self._keys.updates, stream_id(raw.position), type(error).__name__)
+            logger.warning("%s: entry %s is no update (%s) and is skipped, as %d before", *where, self._skipped - 1)
+
+    async def position_of(self, event_id: str) -> Position | None:
+        found: bytes | None = await self._open().reads.ask(
+            "HGET", self._keys.ids, event_id.encode(errors="surrogatepass")
+        )
+        return position_from(found.partition(b" ")[0]) if found else None
+
+    async def last(self) -> tuple[Position, str]:
+        for limit in (1, PAGE):
+            reply: list[Any] = await self._open().reads.ask("XREVRANGE", self._keys.updates, "+", "-", "COUNT", limit)
+            if entries := self._entries([Raw.of(entry) for entry in reply]):
+                return entries[0].position, entries[0].update.id
+        return (Raw.of(reply[0]).position if reply else 0), EARLIEST
+
+    async def check(self) -> None:
+        await self._open().writes.ask("SET", self._keys.check, "written by a health check", "PX", 60_000)
+        if await self._open().writes.ask("GET", self._keys.check) is None:
+            raise TransportUnavailable("Redis: what a check has written is not there")
+
+    async def close(self) -> None:
+        lines, self._lines = self._lines, None
+        if lines is None:
+            return
+        await lines.writes.finish()
+        for tail in list(lines.tails):
+            await tail.abort()
+        await lines.reads.finish()
+
+    def _open(self) -> Lines:
+        if self._lines is None:
+            raise TransportClosed
+        return self._lines
+
+
+_SCRIPTS = SCRIPTS | redis_presence.SCRIPTS
+_TYPES = {"updates": "stream", "check": "string"}
+_MEANT = {
+    "standalone": "write redis://host:6379",
+    "sentinel": "write redis+sentinel://host1,host2/service",
+    "cluster": "write redis+cluster://host1,host2",
+}
+
+
+def _wrong(cause: BaseException | None) -> str | None:
+    """Why no waiting will help; None: the server may be there later. redis-py wraps what failed while connecting."""
+    while type(cause) is RedisConnectionError and (within := cause.__cause__ or cause.__context__) is not None:
+        cause = within
+    if isinstance(cause, AuthenticationError):
+        return "the server refuses the user or the password"
+    if isinstance(cause, InvalidResponse):
+        return "what answers there is not Redis"
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"the server's certificate is not trusted ({cause.verify_message}); ssl_ca_certs= names who signed it"
+    if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return f"no TLS with the server: {cause.reason}"
+    if isinstance(cause, BusyLoadingError | ClusterDownError | MasterDownError | ReadOnlyError):
+        return None
+    return f"the server refuses to work: {cause}" if isinstance(cause, ResponseError) else None
