@@ -48,7 +48,7 @@ class Counted(Wire):
 class Subscriber:
     """Live on one private topic of its own."""
 
-    slot = -1
+    slot: int | None = None
 
     def __init__(self, wire: Wire) -> None:
         self.wire = wire

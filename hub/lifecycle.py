@@ -1,9 +1,19 @@
-"""Where the process stands: opening its store, serving, or draining; and what is still under way."""
+"""Where the process stands, who moves it on, and what is still under way.
+
+    OPENING   the store is being opened, which may wait for another hub's lock (standby): requests are held
+    STORING   the store is ours, though it may be away: publishers are answered, subscribers still held
+    SERVING   the dispatcher stands at the end of the log: everybody is served
+    DRAINING  the end has begun: nothing new is accepted, and whoever is held is let go
+
+`hub.web.app.Hub.open` moves it from OPENING to SERVING, and `Hub.drain` or a part that failed to DRAINING, from any
+other state. Nothing moves it back. ``tests/hub/test_lifecycle.py`` tries every move.
+"""
 
 import asyncio
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
 
 from hub.problems import Problem
 
@@ -16,23 +26,61 @@ COME_BACK = 3
 """Seconds over which publishers that were refused together come back."""
 
 
+class State(Enum):
+    """In the order in which a process goes through them."""
+
+    OPENING = 1
+    STORING = 2
+    SERVING = 3
+    DRAINING = 4
+
+
+MOVES = {
+    State.OPENING: {State.STORING, State.DRAINING},
+    State.STORING: {State.SERVING, State.DRAINING},
+    State.SERVING: {State.DRAINING},
+    State.DRAINING: set[State](),
+}
+"""From where to where."""
+
+
 class Lifecycle:
-    """Shared by all endpoints. ``draining`` is set once the end has begun."""
+    """Shared by all endpoints."""
 
     def __init__(self) -> None:
-        self.storing = asyncio.Event()
-        """Set once the store is ours, though it may be away: from now on publishers are told, and do not wait."""
-        self.opened = asyncio.Event()
-        """Set once the dispatcher stands at the end of the log: from now on subscribers are served."""
-        self.draining = False
+        self.state = State.OPENING
+        self._reached = {state: asyncio.Event() for state in State}
+        """Set for each state that was reached or left behind."""
         self._held = 0
         self.publishing = 0
         """Appends under way, which `published` waits for."""
         self._quiet = asyncio.Event()
 
     @property
+    def holds_store(self) -> bool:
+        """Whether the store was opened, though the end may have begun since."""
+        return self.state is not State.OPENING
+
+    @property
     def serving(self) -> bool:
-        return self.opened.is_set() and not self.draining
+        return self.state is State.SERVING
+
+    @property
+    def draining(self) -> bool:
+        return self.state is State.DRAINING
+
+    def move(self, state: State) -> None:
+        """Move on; a move that `MOVES` does not have is a mistake of ours."""
+        assert state in MOVES[self.state], f"from {self.state.name} to {state.name}"  # noqa: S101
+        self.state = state
+        for each in State:
+            if each.value <= state.value:
+                self._reached[each].set()
+
+    def drain(self) -> None:
+        """Begin the end, unless it has begun."""
+        if not self.draining:
+            self.move(State.DRAINING)
 
     @contextmanager
     def place(self) -> Iterator[bool]:
@@ -44,29 +92,23 @@ class Lifecycle:
         finally:
             self._held -= free
 
-    async def wait_until_open(self, gone: asyncio.Future[None] | None) -> bool:
+    async def wait_until_serving(self, gone: asyncio.Future[None] | None) -> bool:
         """Hold a request until it can be served; False: this process cannot serve it, or its client has left."""
         with self.place() as free:
             if free:
-                await self._wait(self.opened, gone, HOLD)
+                await self._wait(State.SERVING, gone, HOLD)
         return self.serving
 
     async def wait_until_storing(self, gone: asyncio.Future[None] | None, seconds: float) -> None:
-        """Returns once the store is ours or the end has begun, the client has left, or the time is over."""
-        await self._wait(self.storing, gone, seconds)
+        """Return once the store is ours or the end has begun, the client has left, or the time is over."""
+        await self._wait(State.STORING, gone, seconds)
 
-    async def _wait(self, event: asyncio.Event, gone: asyncio.Future[None] | None, seconds: float) -> None:
-        opened = asyncio.ensure_future(event.wait())
+    async def _wait(self, state: State, gone: asyncio.Future[None] | None, seconds: float) -> None:
+        reached = asyncio.ensure_future(self._reached[state].wait())
         try:
-            await asyncio.wait({opened, gone or opened}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({reached, gone or reached}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            opened.cancel()
-
-    def drain(self) -> None:
-        """From now on nothing new is accepted; whoever is held is let go."""
-        self.draining = True
-        self.storing.set()
-        self.opened.set()
+            reached.cancel()
 
     def published_one(self) -> None:
         """An append that was counted in `publishing` is over."""

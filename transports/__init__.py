@@ -5,7 +5,6 @@ from importlib.metadata import EntryPoint, entry_points
 
 from transports.contract import (
     EARLIEST,
-    Address,
     Entry,
     HistoryTrimmed,
     IdempotencyConflict,
@@ -20,13 +19,13 @@ from transports.contract import (
     TransportReplaced,
     TransportUnavailable,
     Update,
+    Visibility,
 )
 from transports.presence import DEAD, Presence
 
 __all__ = [
     "DEAD",
     "EARLIEST",
-    "Address",
     "Entry",
     "HistoryTrimmed",
     "IdempotencyConflict",
@@ -42,6 +41,7 @@ __all__ = [
     "TransportReplaced",
     "TransportUnavailable",
     "Update",
+    "Visibility",
     "open_transport",
 ]
 

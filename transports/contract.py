@@ -66,7 +66,7 @@ def _one_line(text: str) -> str:
     return text if text.isprintable() else text.replace("\r", "").replace("\n", "")
 
 
-class Address(NamedTuple):
+class Visibility(NamedTuple):
     """All of an update that decides who gets it."""
 
     topics: tuple[str, ...]
@@ -85,7 +85,7 @@ class Page:
         self,
         positions: Sequence[Position],
         events: Sequence[bytes],
-        kinds: Sequence[Address],
+        kinds: Sequence[Visibility],
         which: Sequence[int],
     ) -> None:
         self.positions, self.events, self.kinds, self.which = positions, events, kinds, which
@@ -101,7 +101,7 @@ class Page:
             if size <= 0:
                 break
         taken = entries[: len(events)]
-        addresses = [Address(update.topics, update.private) for _, update in taken]
+        addresses = [Visibility(update.topics, update.private) for _, update in taken]
         kinds = {address: number for number, address in enumerate(dict.fromkeys(addresses))}
         return cls([position for position, _ in taken], events, list(kinds), [kinds[each] for each in addresses])
 
@@ -115,7 +115,7 @@ class Page:
         end = bisect_right(self.positions, position)
         return Page(self.positions[:end], self.events[:end], self.kinds, self.which[:end])
 
-    def text(self, wants: Callable[[Address], bool]) -> bytes:
+    def text(self, wants: Callable[[Visibility], bool]) -> bytes:
         """The events whose address is wanted, as they go out. Whoever wants all of them shares the bytes."""
         wanted = list(map(wants, self.kinds))
         if not all(wanted):
@@ -221,7 +221,7 @@ class Transport(ABC):
         """
         return asyncio.ensure_future(asyncio.wait_for(self.append(update), APPEND_TIMEOUT))
 
-    async def append_elsewhere(self, update: Update) -> Receipt | None:
+    async def forward_to_holder(self, update: Update) -> Receipt | None:
         """`append` by whoever has the store while `open` waits for it; only then. None: nothing was stored.
 
         Raises what that one's `append` raised, and `TransportUnavailable` when it is unknown what came of it.

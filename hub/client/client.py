@@ -153,7 +153,7 @@ def _stream(url: str, token: str | None, cursor: Cursor) -> Iterator[Event]:
     with _answer("GET", url, headers, SILENCE) as response:
         if response.headers.get_content_type() != "text/event-stream":
             raise Refused(response.status, f"{url.partition('?')[0]} does not answer with a stream of events")
-        cursor.starts_at(_told(response))
+        cursor.starts_at(_last_event_id_of(response))
         yield from _events(response, cursor)
 
 
@@ -174,7 +174,7 @@ def _read(response: HTTPResponse) -> bytes:
         raise Unreachable(f"the stream broke off ({_reason(error)})") from error
 
 
-def _told(response: HTTPResponse) -> str | None:
+def _last_event_id_of(response: HTTPResponse) -> str | None:
     """An id may hold any characters, and arrives as UTF-8; http.client reads headers as Latin-1."""
     told = response.headers.get("Mercure-Last-Event-ID") or response.headers.get("Last-Event-ID")
     return None if told is None else told.encode("latin-1", "replace").decode("utf-8", "replace")

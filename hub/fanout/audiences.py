@@ -7,7 +7,7 @@ from typing import Protocol
 
 from hub.fanout.wire import TakenOver, Wire, chunk
 from hub.matching.matchers import Matcher, Matching
-from transports import Address, Update
+from transports import Update, Visibility
 
 FEW = 8
 """Matchers that are tried one by one, for the memory that a set would take for each subscriber."""
@@ -18,14 +18,14 @@ class Member(Protocol):
     """A live subscriber in its audience's lists."""
 
     wire: Wire
-    slot: int
-    """Its index in the list it is in; -1 while it is in none."""
+    slot: int | None
+    """Its index in the list it is in; None while it is in none."""
 
     def fall_behind(self) -> None:
         """Not all of a push went out: leave, and go on from the dispatcher's cursor."""
 
 
-Key = tuple[tuple[Matcher, ...], tuple[Matcher, ...]]
+AudienceKey = tuple[tuple[Matcher, ...], tuple[Matcher, ...]]
 """What makes an audience: matchers and grants, each once and in order."""
 
 
@@ -53,7 +53,7 @@ class Audience:
         "size",
     )
 
-    def __init__(self, matching: Matching, key: Key) -> None:
+    def __init__(self, matching: Matching, key: AudienceKey) -> None:
         self.key = key
         self._matching = matching
         many = len(key[0]) > FEW
@@ -69,12 +69,12 @@ class Audience:
         self.size = 0
         """Streams of this audience, live or behind."""
 
-    def wants(self, update: Update | Address) -> bool:
+    def wants(self, update: Update | Visibility) -> bool:
         """Does a matcher select the update, and a grant allow it if it is private? (Mercure, "Subscribers")"""
         chosen = not self._exact.isdisjoint(update.topics) or self._matching.any(self._patterns, update.topics)
         return chosen and (not update.private or self.may_read(update))
 
-    def may_read(self, update: Update | Address) -> bool:
+    def may_read(self, update: Update | Visibility) -> bool:
         """Does a grant match one of a private update's topics? Which matcher selected it does not count."""
         return self._matching.any(self.key[1], update.topics)
 
@@ -89,9 +89,9 @@ class Audience:
     def leave(self, member: Member) -> None:
         """Take the member out of the lists, at once: its descriptor's number may soon be a stranger's."""
         slot = member.slot
-        if slot < 0:
+        if slot is None:
             return
-        member.slot = -1
+        member.slot = None
         if not self._is_direct(member, slot):
             _take_out(self._others, slot)
             return
@@ -120,7 +120,8 @@ class Audience:
 
     def owes(self, member: Member) -> bool:
         """Is a push under way that this live member has not got yet?"""
-        return self.pending and not (self._is_direct(member, member.slot) and member.slot < self._pushed)
+        slot = member.slot
+        return self.pending and not (slot is not None and self._is_direct(member, slot) and slot < self._pushed)
 
     def begin(self, payload: bytes, now: float) -> None:
         """From now on, and until `push` is over with it, all members are owed these bytes."""
@@ -169,7 +170,7 @@ class Audiences:
 
     def __init__(self, matching: Matching) -> None:
         self._matching = matching
-        self._all: dict[Key, Audience] = {}
+        self._all: dict[AudienceKey, Audience] = {}
         # A user has often a topic of his own: a dictionary for each such topic would be a quarter KiB.
         self._index: dict[str | Matcher, Audience | dict[Audience, None]] = {}
         self._patterns: dict[str, dict[Matcher, None]] = {}

@@ -8,7 +8,7 @@ from hub.fanout.audiences import Audience, Audiences
 from hub.fanout.stream import Log, Streams, first_part
 from transports import Entry, HistoryTrimmed, TransportClosed, TransportUnavailable
 
-RETRY = 0.1
+TAIL_RETRY = 0.1
 """Seconds until a tail that broke off is taken up again, from the dispatcher's own cursor."""
 
 SETTLED = 1.0
@@ -70,7 +70,7 @@ class Dispatcher:
                 position, _ = await self._log.transport.last()
             except TransportUnavailable as error:
                 self._outage.begin(error)
-                await asyncio.sleep(RETRY)
+                await asyncio.sleep(TAIL_RETRY)
             else:
                 return self._log.advance(position)
 
@@ -89,7 +89,7 @@ class Dispatcher:
                     trimmed = True
                 except TransportUnavailable as error:
                     self._outage.begin(error)
-                    await asyncio.sleep(RETRY)
+                    await asyncio.sleep(TAIL_RETRY)
         except TransportClosed:
             return
         finally:

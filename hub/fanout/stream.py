@@ -1,8 +1,32 @@
-"""One subscriber's stream: behind and reading the log, or live and riding on the dispatcher's cursor; then over."""
+"""One subscriber's stream: it reads the log until it meets the dispatcher, then rides on the dispatcher's cursor.
+
+Theory of operation. A stream has a cursor, and stands in one phase:
+
+    READING             a task reads the log from the cursor, a page at a time, and sends each page
+    WAITING_FOR_READER  the wire took only part of something: nothing is read until all of it has gone out
+    LIVE                it is in its audience's lists and has no task; its cursor is the dispatcher's
+    ENDED               its end was sent, or its connection is gone
+
+    READING -> LIVE                 `_go_live`: the cursor equals the dispatcher's
+    READING -> WAITING_FOR_READER   `_send_page`: the wire did not take the page
+    LIVE -> WAITING_FOR_READER      `fall_behind`: the wire did not take a push or a heartbeat
+    WAITING_FOR_READER -> READING or LIVE  `drained`: all of it has gone out
+    any -> ENDED                    `finish` (deadline, drain, history trimmed) and `lost` (the connection)
+
+What holds at every ``await``: a live stream has nothing buffered in this process, and everything up to its cursor has
+been given to its wire, once and in order. Two gaps would break that, and have no ``await`` in them: between "my cursor
+equals the dispatcher's" and `_go_live`, where a push would be missed or sent twice; and, in the dispatcher, between the
+push of a batch and the advance of its cursor. While a push lasts over several turns of the event loop an audience may
+still be owed it: `Log.passed` says where the dispatcher stands for that audience.
+
+A reader that takes nothing for `dispatch_timeout` is cut off; it comes back with its ``Last-Event-ID`` and loses
+nothing. ``tests/hub/fanout/test_fan_out.py`` tries all of this against a model, ``test_stream.py`` on real sockets.
+"""
 
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from enum import Enum
 from math import inf
 
 from hub.fanout.audiences import Audience, Audiences
@@ -22,7 +46,7 @@ WORTH_CACHING = 256
 """Entries; a shorter page ends where the log did, and would be longer the next time."""
 CACHED_PAGE_SIZE = 512 * 1024
 """Bytes; larger pages are not kept, so that the cache takes 16 MiB at most, and twice that with all joined."""
-RETRY = 0.5
+PAGE_RETRY = 0.5
 """Seconds until a reader asks again a store that does not answer."""
 HEARTBEAT = b":\n"
 """A comment that only keeps the connection from looking dead (WHATWG HTML, "Authoring notes").
@@ -117,24 +141,28 @@ class Streams:
             stream.finish()
 
 
-class Stream:
-    """A subscriber's cursor and connection.
+class Phase(Enum):
+    """Where a stream stands; the page at the top of this file says who moves it."""
 
-    Live: it is in its audience's lists, nothing waits for it, and its cursor is the dispatcher's.
-    Behind: it has a cursor of its own, and either a task that reads the log or a wire that drains.
-    There is no ``await`` between "my cursor equals the dispatcher's" and "I am live".
-    """
+    READING = "reading"
+    WAITING_FOR_READER = "waiting for its reader"
+    LIVE = "live"
+    ENDED = "ended"
+
+
+class Stream:
+    """A subscriber's cursor and connection."""
 
     __slots__ = (
         "audience",
         "cursor",
         "deadline",
         "due",
-        "ended",
-        "progress",
+        "phase",
         "slot",
         "streams",
         "task",
+        "unread",
         "wire",
     )
 
@@ -144,10 +172,11 @@ class Stream:
         self.audience = audience
         self.cursor = cursor
         self.deadline = deadline  # event loop time
-        self.slot = -1
+        self.phase = Phase.READING
+        self.slot: int | None = None
         self.due = 0
-        self.ended = False
-        self.progress = -1  # bytes that waited for the reader when it was last looked at
+        self.unread = 0
+        """Bytes that waited for the reader when it was last looked at."""
         self.task: asyncio.Task[None] | None = None
         wire.listener = self
 
@@ -166,10 +195,16 @@ class Stream:
 
     def _catch_up(self) -> None:
         if self.cursor == self.streams.log.passed(self.audience):
-            self.audience.join(self)
+            self._go_live()
         else:
+            self.phase = Phase.READING
             self.task = asyncio.ensure_future(self._read())
             self.task.add_done_callback(self._read_done)
+
+    def _go_live(self) -> None:
+        """Nothing may be awaited between the look at the cursor and this."""
+        self.phase = Phase.LIVE
+        self.audience.join(self)
 
     async def _read(self) -> None:
         """Read the log until it meets the dispatcher, or until the reader can't take more."""
@@ -181,7 +216,7 @@ class Stream:
             try:
                 page = await log.page(self.cursor)
             except TransportUnavailable:
-                await asyncio.sleep(RETRY)
+                await asyncio.sleep(PAGE_RETRY)
                 continue
             behind = self._send_page(page)
             # A store in memory and a fast reader suspend nowhere: let the others have their turn.
@@ -200,13 +235,13 @@ class Stream:
             self._congested()
             return False
         if self.cursor == position:
-            self.audience.join(self)
+            self._go_live()
             return False
         return True
 
     def _read_done(self, task: asyncio.Task[None]) -> None:
         self.task = None
-        if task.cancelled() or self.ended:
+        if task.cancelled() or self.phase is Phase.ENDED:
             return
         error = task.exception()
         if isinstance(error, HistoryTrimmed | TransportClosed):
@@ -225,26 +260,28 @@ class Stream:
         self._congested()
 
     def _congested(self) -> None:
-        self.progress = self.wire.waiting()
+        self.phase = Phase.WAITING_FOR_READER
+        self.unread = self.wire.waiting()
         self._call_in(self.streams.dispatch_timeout)
 
     def drained(self) -> None:
         """Nothing waits for the reader any more."""
-        if not self.ended and self.task is None and self.slot < 0 and not self.wire.waiting():
+        if self.phase is Phase.WAITING_FOR_READER and self.task is None and not self.wire.waiting():
             self._catch_up()
 
     def tick(self, now: float) -> float | None:
         """The wheel's call: end at the deadline, give up on a reader that takes nothing, or show signs of life."""
-        if not self.ended and now >= self.deadline:
-            self.finish()
-            return None
-        if self.ended or (self.slot < 0 and self.wire.waiting() == self.progress):
+        waiting = self.wire.waiting()
+        if self.phase is Phase.ENDED or (self.phase is not Phase.LIVE and waiting and waiting == self.unread):
             self.wire.abort()
             return None
-        if self.wire.waiting() and self.slot >= 0:
+        if now >= self.deadline:
+            self.finish()
+            return None
+        if waiting and self.phase is Phase.LIVE:
             # Too little to count as slow, but a stalled reader may hide behind a server's own buffer.
             self.fall_behind()
-        if self.slot < 0:
+        if self.phase is not Phase.LIVE:
             return self._tick_behind(now)
         idle_since = self.audience.last_push
         if now - idle_since >= self.streams.heartbeat:
@@ -255,13 +292,13 @@ class Stream:
         return min(self.deadline, idle_since + self.streams.heartbeat)
 
     def _tick_behind(self, now: float) -> float:
-        self.progress = self.wire.waiting() or -1
-        wait = self.streams.heartbeat if self.progress < 0 else self.streams.dispatch_timeout
+        self.unread = self.wire.waiting()
+        wait = self.streams.dispatch_timeout if self.unread else self.streams.heartbeat
         return min(self.deadline, now + wait)
 
     def finish(self) -> None:
         """End it properly, between two events; a reader that does not take the end is cut off later."""
-        if not self.ended:
+        if self.phase is not Phase.ENDED:
             self._stop()
             self.deadline = inf
             self._call_in(self.streams.dispatch_timeout)
@@ -276,7 +313,7 @@ class Stream:
         self.streams.on_lost(self)
 
     def _stop(self) -> None:
-        self.ended = True
+        self.phase = Phase.ENDED
         self.audience.leave(self)
         if self.task is not None:
             self.task.cancel()

@@ -26,7 +26,7 @@ PART = 256
 """Subscriptions that are announced at once; their updates share a commit."""
 CROWDED = 10_000
 """Changes that may wait; then those are left out that nobody has heard of and that are over already."""
-RETRY = 0.5
+ANNOUNCE_RETRY = 0.5
 SETTLING = 5.0
 """Seconds that the last announcements may take at the end."""
 
@@ -94,9 +94,9 @@ class ActiveSubscriptions:
             while self._changes:
                 part = [self._changes.popleft() for _ in range(min(PART, len(self._changes)))]
                 while part:
-                    part = await self._left_of(part)
+                    part = await self._pending_after(part)
 
-    async def _left_of(self, part: Sequence[Change]) -> list[Change]:
+    async def _pending_after(self, part: Sequence[Change]) -> list[Change]:
         """Tell them; what is to be told again, after a while. It does not go back to those that nobody heard of."""
         node = self._node
         try:
@@ -104,14 +104,14 @@ class ActiveSubscriptions:
         except TransportClosed:
             raise
         except TransportError as error:
-            return await self._later(node, part, error)
+            return await self._retry_after_pause(node, part, error)
 
-    async def _later(self, node: str, part: Sequence[Change], error: TransportError) -> list[Change]:
+    async def _retry_after_pause(self, node: str, part: Sequence[Change], error: TransportError) -> list[Change]:
         """What is left of them after a while: what began under a node that is no more has begun anew."""
         if not self._late:
             logger.warning("the store does not answer, subscriptions are announced later: %s", error)
         self._late = True
-        await asyncio.sleep(RETRY)
+        await asyncio.sleep(ANNOUNCE_RETRY)
         return [each for each in part if not each.active or node == self._node]
 
     async def _tell(self, node: str, part: Sequence[Change]) -> list[Change]:
@@ -120,7 +120,7 @@ class ActiveSubscriptions:
         try:
             entered = bool(begun) and await self._enter(node, begun)
         except TransportFull as error:
-            return self._ends_first(await self._later(node, part, error))
+            return self._ends_first(await self._retry_after_pause(node, part, error))
         if entered:
             await self._publish(begun, active=True)
         if ended:
@@ -204,7 +204,7 @@ class ActiveSubscriptions:
             except TransportClosed:
                 raise
             except TransportError:
-                await asyncio.sleep(RETRY)
+                await asyncio.sleep(ANNOUNCE_RETRY)
 
     async def _bury(self, node: str, count: int) -> None:
         if not await self._presence.expire(node, count):

@@ -268,7 +268,7 @@ async def _serve(
     lifeline: socket.socket | None,
 ) -> int:
     server = HubServer(hub, lambda: on_ready(listeners[0].getsockname()[:2]))
-    _obey(server, lifeline)
+    _handle_signals(server, lifeline)
     opening = asyncio.ensure_future(hub.open())
     opening.add_done_callback(lambda task: server.stopping.set() if _failed(task) else None)
     stopping = asyncio.ensure_future(server.stopping.wait())
@@ -288,7 +288,7 @@ async def _serve(
     return await _end(hub, opening) or code
 
 
-def _obey(server: HubServer, lifeline: socket.socket | None) -> None:
+def _handle_signals(server: HubServer, lifeline: socket.socket | None) -> None:
     loop = asyncio.get_running_loop()
     for number in ENDING:
         loop.add_signal_handler(number, server.told_to_end, number)

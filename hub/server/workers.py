@@ -79,7 +79,7 @@ def demand_shared(transport: Transport, workers: int) -> None:
 
 
 @dataclass
-class Worker:
+class WorkerProcess:
     """The place of one process. ``pid`` 0: none runs, and ``due`` is when one is started (monotonic seconds)."""
 
     pid: int = 0
@@ -106,7 +106,7 @@ class Supervisor:
     def __init__(self, number: int, listeners: server.Listeners, work: Work, on_ready: Announce) -> None:
         self._number, self._listeners, self._work, self._on_ready = number, listeners, work, on_ready
         self._address: Address = listeners[0].getsockname()[:2]
-        self._workers = [Worker()]
+        self._workers = [WorkerProcess()]
         self._announced = self._ending = False
         self._code = 0
         # The workers write to the second that they accept, and it is at its end for them when we are gone.
@@ -148,7 +148,7 @@ class Supervisor:
             if not (self._ending or worker.pid) and worker.due <= time.monotonic():
                 self._start(worker)
 
-    def _start(self, worker: Worker) -> None:
+    def _start(self, worker: WorkerProcess) -> None:
         # A signal that comes before the worker has handlers of its own waits for them, instead of going to ours.
         signal.pthread_sigmask(signal.SIG_BLOCK, server.ENDING)
         try:
@@ -185,7 +185,7 @@ class Supervisor:
         for worker in self._workers:
             worker.accepts = worker.accepts or worker.pid == pid
         if len(self._workers) < self._number:
-            self._workers += [Worker() for _ in range(self._number - 1)]
+            self._workers += [WorkerProcess() for _ in range(self._number - 1)]
         elif not self._announced and all(worker.accepts for worker in self._workers):
             self._announced = True
             self._on_ready(self._address)
@@ -224,7 +224,7 @@ class Supervisor:
                 if worker.pid == pid:
                     self._ended(worker, os.waitstatus_to_exitcode(status))
 
-    def _ended(self, worker: Worker, code: int) -> None:
+    def _ended(self, worker: WorkerProcess, code: int) -> None:
         pid, worker.pid = worker.pid, 0
         worker.put_off(time.monotonic())
         never, worker.accepts = not worker.accepts, False

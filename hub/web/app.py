@@ -20,7 +20,7 @@ from hub.fanout.dispatcher import Dispatcher
 from hub.fanout.stream import Log, Streams
 from hub.fanout.timers import TimerWheel
 from hub.fanout.wire import Direct, Offer
-from hub.lifecycle import Lifecycle
+from hub.lifecycle import Lifecycle, State
 from hub.matching.matchers import Matching
 from hub.presence.active import ActiveSubscriptions
 from hub.presence.documents import ROOT
@@ -113,15 +113,22 @@ class Hub:
         return [Route(path, Methods(methods)) for path, methods in endpoints.items()]
 
     async def open(self) -> None:
-        """Open the store, which may wait for its lock, and begin to serve. Raises `InvalidTransport`."""
+        """Open the store, which may wait for its lock, and begin to serve, unless the end has begun meanwhile.
+
+        Raises `InvalidTransport`.
+        """
         await self.transport.open()
-        self.lifecycle.storing.set()
+        if self.lifecycle.draining:
+            return
+        self.lifecycle.move(State.STORING)
         await self._dispatcher.start()
+        if self.lifecycle.draining:
+            return
         parts = [self._wheel.run(), self._dispatcher.run()]
         if self.active is not None:
             parts += [self.active.announce(), self.active.watch()]
         self._tasks = [asyncio.ensure_future(self._watched(part)) for part in parts]
-        self.lifecycle.opened.set()
+        self.lifecycle.move(State.SERVING)
 
     async def _watched(self, part: Coroutine[Any, Any, None]) -> None:
         """Without its dispatcher or its timers a hub looks well and serves nobody, or serves expired tokens."""
@@ -140,9 +147,9 @@ class Hub:
         A store that only one process can have is released at once, because the next one waits for it. The live
         streams have everything by then; those that are behind come back with their cursor.
         """
-        opened = self.lifecycle.serving
+        was_serving = self.lifecycle.serving
         self.lifecycle.drain()
-        if opened and not self.transport.shared:
+        if was_serving and not self.transport.shared:
             await self._release()
         await self._let_go(seconds)
 

@@ -41,7 +41,7 @@ class Ready:
     async def _why_not(self) -> str:
         if self.lifecycle.draining:
             return "the hub is ending"
-        if not self.lifecycle.opened.is_set():
+        if not self.lifecycle.serving:
             return "the hub waits for its store"
         async with self._checking:
             if time.monotonic() - self._checked >= CHECK_AGAIN:

@@ -96,7 +96,7 @@ class Publish:
         request = Request(scope, receive)
         if self.lifecycle.draining:
             raise _not_open()
-        if self.lifecycle.storing.is_set():
+        if self.lifecycle.holds_store:
             response = await self._publish(request)
         else:
             response = await self._publish_in_standby(request)
@@ -114,7 +114,7 @@ class Publish:
         # A hostile 4 MiB takes three seconds to decode: in a thread, they are nobody else's.
         form = parse_form(body) if len(body) < LARGE else await asyncio.to_thread(parse_form, body)
         update = self._update(permission, body, form)
-        receipt = await self._elsewhere(update, request.scope) or await self._append(update)
+        receipt = await self._forward_to_lock_holder(update, request.scope) or await self._append(update)
         return PlainTextResponse(receipt.id)
 
     def _permission(self, request: HTTPConnection) -> Permission:
@@ -131,15 +131,15 @@ class Publish:
             update = update._replace(idempotency_key=permission.key, fingerprint=sha256(body).hexdigest()[:32])
         return update
 
-    async def _elsewhere(self, update: Update, scope: Scope) -> Receipt | None:
+    async def _forward_to_lock_holder(self, update: Update, scope: Scope) -> Receipt | None:
         """In standby whoever has the store appends it. None: by now it is ours. Raises `Problem`."""
         clock = asyncio.get_running_loop().time
         end = clock() + HOLD
-        while not self.lifecycle.storing.is_set():
+        while not self.lifecycle.holds_store:
             left = gone(scope)
             if clock() >= end or (left is not None and left.done()):
                 raise _not_open()
-            receipt = await self._told(self.transport.append_elsewhere, update)
+            receipt = await self._append_counted(self.transport.forward_to_holder, update)
             if receipt is not None:
                 return receipt
             await self.lifecycle.wait_until_storing(left, ASK_AGAIN)
@@ -148,9 +148,9 @@ class Publish:
     async def _append(self, update: Update) -> Receipt:
         if self.lifecycle.draining:
             raise unavailable("this hub is ending; try again")
-        return await self._told(self.transport.submit, update)
+        return await self._append_counted(self.transport.submit, update)
 
-    async def _told(self, append: Callable[[Update], Awaitable[R]], update: Update) -> R:
+    async def _append_counted(self, append: Callable[[Update], Awaitable[R]], update: Update) -> R:
         """What came of an append that `Lifecycle.published` waits for. Raises `Problem`."""
         self.lifecycle.publishing += 1
         try:

@@ -83,7 +83,7 @@ def last_event_id(header: str | None, pairs: Sequence[tuple[str, str]], generati
     return next((value for name, value in pairs if name in names), None) or None
 
 
-class Asked(NamedTuple):
+class Query(NamedTuple):
     """What a request asks for, and may get. ``last_event_id``: None for what is new from now on."""
 
     matchers: tuple[Matcher, ...]
@@ -113,7 +113,7 @@ class Subscribe:
         if not self.lifecycle.serving:
             return False
         try:
-            asked = self._asked(HTTPConnection(scope), b"")
+            asked = self._query_of(HTTPConnection(scope), b"")
         except Problem:
             return False  # it is told why through ASGI
         if asked.last_event_id is not None:
@@ -126,10 +126,10 @@ class Subscribe:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         body = await self._body(request)
-        if not (self.lifecycle.serving or await self.lifecycle.wait_until_open(gone(scope))):
+        if not (self.lifecycle.serving or await self.lifecycle.wait_until_serving(gone(scope))):
             await self._come_back(request, body)(scope, receive, send)
             return
-        asked = self._asked(request, body)
+        asked = self._query_of(request, body)
         try:
             cursor, headers = await self._cursor(asked.last_event_id)
         except (TransportUnavailable, TransportClosed):
@@ -153,13 +153,13 @@ class Subscribe:
         check_form(request.headers, "match=https%3A%2F%2Fexample.com%2Fbooks%2F1")
         return await read_body(request, self.max_body)
 
-    def _asked(self, request: HTTPConnection, body: bytes) -> Asked:
+    def _query_of(self, request: HTTPConnection, body: bytes) -> Query:
         """Raises `Problem`."""
         parameters, generations = _parameters(request, body), _GENERATIONS[self.protocol]
         matchers = matchers_in(parameters, generations)
         grants = self.authorizer.subscriber(request)
         self._check(matchers)
-        return Asked(matchers, grants, last_event_id(request.headers.get("Last-Event-ID"), parameters, generations))
+        return Query(matchers, grants, last_event_id(request.headers.get("Last-Event-ID"), parameters, generations))
 
     def _check(self, matchers: Sequence[Matcher]) -> None:
         try:
@@ -195,7 +195,7 @@ class Subscribe:
         response.raw_headers += _RAW_STREAM_HEADERS if told is None else self._raw_headers_after(told)
         return response
 
-    def _start(self, wire: Wire, asked: Asked, cursor: Position | None) -> None:
+    def _start(self, wire: Wire, asked: Query, cursor: Position | None) -> None:
         """``cursor``: None for what the audience gets from now on."""
         audience = self.streams.audiences.enter(asked.matchers, asked.grants.subscribe)
         if cursor is None:

@@ -66,7 +66,7 @@ class Subscriptions:
     protocol: Literal["both", "1.0", "0.x"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not (self.lifecycle.serving or await self.lifecycle.wait_until_open(gone(scope))):
+        if not (self.lifecycle.serving or await self.lifecycle.wait_until_serving(gone(scope))):
             raise unavailable("this hub is not open now; try again")
         response = await self._answer(Request(scope, receive))
         await response(scope, receive, send)

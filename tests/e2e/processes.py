@@ -27,7 +27,7 @@ DEADLINE = 15.0
 """Seconds after which a test stops waiting."""
 PAUSE = 0.005
 """Seconds between two looks at a condition, and until a client tries again."""
-RETRY = 0.02
+RECONNECT = 0.02
 """Seconds until a subscriber reconnects."""
 LOST = (OSError, asyncio.IncompleteReadError)
 
@@ -299,7 +299,7 @@ class Subscriber:
                     self.ends.append(End(address, False, monotonic()))
                 else:
                     turn += 1
-            await asyncio.sleep(RETRY)
+            await asyncio.sleep(RECONNECT)
 
     async def _listen(self, connection: Connection) -> None:
         cursor = {} if self._cursor is None else {"Last-Event-ID": self._cursor}

@@ -14,6 +14,7 @@ from httpx_sse import EventSource, ServerSentEvent, aconnect_sse
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from hub.config.settings import Settings
+from hub.fanout.stream import Phase
 from hub.server.http1 import HubProtocol
 from hub.server.server import HubServer, bind
 from hub.web.app import PATH, Hub
@@ -120,7 +121,7 @@ class Served:
 
     async def live(self, count: int) -> None:
         """Wait until so many streams are open and live."""
-        await until(lambda: sum(stream.slot >= 0 for stream in self.hub.streams.open) == count)
+        await until(lambda: sum(stream.phase is Phase.LIVE for stream in self.hub.streams.open) == count)
 
 
 def _request(header: str, query: str = f"topic={TOPIC}") -> bytes:

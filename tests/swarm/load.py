@@ -24,7 +24,7 @@ EVERY = 0.05
 """Seconds between two updates of one publisher."""
 AGAIN = 0.02
 """Seconds until a publisher asks for the name again, when no address has served it."""
-RETRY = 3.0
+PUBLISH_RETRY = 3.0
 """Seconds until a subscriber reconnects: Chromium's."""
 AT_ONCE = 0.5
 """Seconds that a publisher's connection may take: the address of a hub that was killed answers nothing at all."""
@@ -130,7 +130,7 @@ class Subscriber:
     """An EventSource (HTML, "Server-sent events"): back after ``retry``; gives up on an answer that isn't a stream."""
 
     def __init__(self, topic: str) -> None:
-        self.topic, self.cursor, self.retry = topic, "", RETRY
+        self.topic, self.cursor, self.retry = topic, "", PUBLISH_RETRY
         self.connections: list[dict[str, Any]] = []
         self.gave_up = ""
         self.newest: dict[str, int] = {}

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 from sse_starlette.event import ServerSentEvent
 
-from transports import Address, Entry, Page, Update
+from transports import Entry, Page, Update, Visibility
 from transports.lmdb.rows import milliseconds_of, page_of, rest_of, row_of, update_of
 
 TEXT = some.text(some.characters(exclude_categories=["Cs"]))
@@ -60,7 +60,7 @@ def test_a_page_holds_what_its_entries_would(updates: list[Update], until: int, 
     """From stored rows or from entries: the same events, cut at a position and filtered by their address."""
     entries = [Entry(position, update) for position, update in enumerate(updates, 3)]
 
-    def wants(address: Address) -> bool:
+    def wants(address: Visibility) -> bool:
         return private or not address.private
 
     expected = [each.update.to_event() for each in entries if each.position <= until and wants(each.update)]  # type: ignore[arg-type]

@@ -120,7 +120,7 @@ class _Connection(asyncio.Protocol):
         try:
             appending = self._relay.submit(Update.from_json(bytes(self._line)))
         except TransportError as error:
-            self._answer(_told(error))
+            self._answer(_reply_of(error))
         except (ValueError, KeyError, TypeError):
             self.refuse()
         else:
@@ -129,7 +129,7 @@ class _Connection(asyncio.Protocol):
 
     def _appended(self, appending: asyncio.Future[Receipt]) -> None:
         error = appending.exception()
-        self._answer({"receipt": appending.result()} if error is None else _told(error))
+        self._answer({"receipt": appending.result()} if error is None else _reply_of(error))
         if error is not None and not isinstance(error, TransportError):
             raise error  # ours: the loop logs it
 
@@ -144,7 +144,7 @@ class _Connection(asyncio.Protocol):
             self.transport.write(json.dumps(answer).encode() + b"\n")
 
 
-def _told(error: BaseException) -> dict[str, Any]:
+def _reply_of(error: BaseException) -> dict[str, Any]:
     return {"error": type(error).__name__, "detail": str(error)}
 
 

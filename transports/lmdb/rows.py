@@ -15,7 +15,7 @@ from json.encoder import encode_basestring as quoted
 from struct import Struct
 from typing import Any
 
-from transports.contract import Address, Page, Position, Update
+from transports.contract import Page, Position, Update, Visibility
 
 _HEAD = Struct(">QII")
 _START = _HEAD.size
@@ -61,8 +61,8 @@ def update_of(row: bytes) -> Update:
     return Update(topics=topics, private=private, **rest)
 
 
-def _address(text: bytes) -> Address:
-    return Address(tuple(json.loads(text[1:])), text[:1] == b"1")
+def _address(text: bytes) -> Visibility:
+    return Visibility(tuple(json.loads(text[1:])), text[:1] == b"1")
 
 
 def page_of(rows: Sequence[bytes], first: Position) -> Page:

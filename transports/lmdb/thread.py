@@ -49,7 +49,7 @@ class Job(NamedTuple):
 S = TypeVar("S", bound=Appends)
 
 
-class Worker(Generic[S]):
+class CommitThread(Generic[S]):
     """``committed``: told in the loop what was appended. ``pushed``: called in the thread after a commit.
 
     ``ended``: called last in the thread, whatever happened. Every coroutine that waits here is answered within

@@ -28,7 +28,7 @@ from transports.lmdb.relay import Relay, relay
 from transports.lmdb.rows import row_of
 from transports.lmdb.store import Store
 from transports.lmdb.tables import BadStore
-from transports.lmdb.thread import Record, Worker
+from transports.lmdb.thread import CommitThread, Record
 from transports.lmdb.wakeup import Peers
 
 PAGE = 1000
@@ -60,11 +60,11 @@ class LMDBTransport(Transport):
     def __init__(self, url: str) -> None:
         super().__init__(url)
         try:
-            self._said = Parameters.of(url)
+            self._parameters = Parameters.of(url)
         except ValueError as error:
             raise InvalidTransport(url, str(error)) from None
-        self.shared = self._said.shared
-        self._worker: Worker[Store] | None = None
+        self.shared = self._parameters.shared
+        self._worker: CommitThread[Store] | None = None
         self._peers: Peers | None = None
         self._relay: Relay | None = None
         self._appended = asyncio.Event()
@@ -76,7 +76,7 @@ class LMDBTransport(Transport):
             return
         held = await self._hold()
         store = held.enter_context(closing(self._store(held)))
-        worker = Worker(store, self._add, self._push, held.close)
+        worker = CommitThread(store, self._add, self._push, held.close)
         try:
             await worker.submit(store.open)
             await self._listen(worker)
@@ -85,13 +85,13 @@ class LMDBTransport(Transport):
             if isinstance(error, BadStore | TransportUnavailable):
                 raise InvalidTransport(self.url, str(error)) from error
             if isinstance(error, OSError):
-                raise InvalidTransport(self.url, unusable(self._said.directory, error)) from error
+                raise InvalidTransport(self.url, unusable(self._parameters.directory, error)) from error
             raise
         self._worker = worker
 
     async def _hold(self) -> ExitStack:
         """Wait for the lock, with nothing else open. The worker's thread lets go of it, as its last act."""
-        said, held = self._said, ExitStack()
+        said, held = self._parameters, ExitStack()
         try:
             make(said.directory)
             self._judge_file_system(said)
@@ -116,20 +116,20 @@ class LMDBTransport(Transport):
 
     def _store(self, held: ExitStack) -> Store:
         if not self.shared:
-            return Store(self._said.directory, self._said.options)
+            return Store(self._parameters.directory, self._parameters.options)
         try:
-            turnstile = held.enter_context(closing(Turnstile(self._said.directory)))
+            turnstile = held.enter_context(closing(Turnstile(self._parameters.directory)))
         except OSError as error:
             held.close()
-            raise InvalidTransport(self.url, unusable(self._said.directory, error)) from error
-        return Store(self._said.directory, self._said.options, turnstile.transaction)
+            raise InvalidTransport(self.url, unusable(self._parameters.directory, error)) from error
+        return Store(self._parameters.directory, self._parameters.options, turnstile.transaction)
 
-    async def _listen(self, worker: Worker[Store]) -> None:
+    async def _listen(self, worker: CommitThread[Store]) -> None:
         self._recent = Recent()
         if self.shared:
-            self._peers = Peers(self._said.directory / "peers", self._wake)
+            self._peers = Peers(self._parameters.directory / "peers", self._wake)
         else:
-            self._relay = await Relay.listen(self._said.directory, partial(_submit, worker))
+            self._relay = await Relay.listen(self._parameters.directory, partial(_submit, worker))
 
     async def append(self, update: Update) -> Receipt:
         return await self.submit(update)
@@ -137,8 +137,8 @@ class LMDBTransport(Transport):
     def submit(self, update: Update) -> asyncio.Future[Receipt]:
         return _submit(self._working(), update)
 
-    async def append_elsewhere(self, update: Update) -> Receipt | None:
-        return await relay(self._said.directory, update)
+    async def forward_to_holder(self, update: Update) -> Receipt | None:
+        return await relay(self._parameters.directory, update)
 
     async def tail(self, after: Position) -> AsyncIterator[Sequence[Entry]]:
         worker, store = self._working(), self._working().store
@@ -155,9 +155,9 @@ class LMDBTransport(Transport):
                 after = batch[-1].position
                 yield batch
             else:
-                await self._news(appended)
+                await self._wait_for_append(appended)
 
-    async def _news(self, appended: asyncio.Event) -> None:
+    async def _wait_for_append(self, appended: asyncio.Event) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(POLL if self.shared else None):
                 await appended.wait()
@@ -190,7 +190,7 @@ class LMDBTransport(Transport):
             self._relay = None
             await self._stop(worker)
 
-    async def _stop(self, worker: Worker[Store]) -> None:
+    async def _stop(self, worker: CommitThread[Store]) -> None:
         try:
             await worker.stop()
         finally:
@@ -210,7 +210,7 @@ class LMDBTransport(Transport):
 
         return await self._call(transact)
 
-    def _working(self) -> Worker[Store]:
+    def _working(self) -> CommitThread[Store]:
         if self._worker is None:
             raise TransportClosed
         return self._worker
@@ -228,7 +228,7 @@ class LMDBTransport(Transport):
         self._appended = asyncio.Event()
 
 
-def _submit(worker: Worker[Store], update: Update) -> asyncio.Future[Receipt]:
+def _submit(worker: CommitThread[Store], update: Update) -> asyncio.Future[Receipt]:
     return worker.submit(Record(update, row_of(update, int(time.time() * 1000))))
 
 

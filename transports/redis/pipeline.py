@@ -18,7 +18,7 @@ from redis.exceptions import (
 )
 
 from transports.contract import TransportClosed, TransportError, TransportFull, TransportUnavailable
-from transports.redis.routes import Command, Route, Wire, drop, exchange
+from transports.redis.routes import Command, RedisConnection, Route, drop, exchange
 
 PATIENCE = 2.5
 """Seconds until whoever waits is told that the server does not answer; connecting is included."""
@@ -44,7 +44,7 @@ class Job(NamedTuple):
             self.future.set_exception(error)
 
 
-class Line:
+class Pipeline:
     """Answers come in the order of the questions.
 
     While one group is under way the next one gathers. A group that fails takes those that wait with it, so that
@@ -63,7 +63,7 @@ class Line:
     ) -> None:
         self._route, self._scripts, self._patience = route, scripts, patience
         self._replicas, self._wait = replicas, wait
-        self._wire: Wire | None = None
+        self._wire: RedisConnection | None = None
         self._waiting: deque[Job] = deque()
         self._running: asyncio.Task[None] | None = None
         self._closed = False
@@ -152,7 +152,7 @@ class Line:
         """With the script instead of its name, for a server that may not know it."""
         return ("EVAL", self._scripts[command[1]], *command[2:]) if command[0] == "EVALSHA" else command
 
-    async def _connected(self) -> Wire:
+    async def _connected(self) -> RedisConnection:
         """A connection that the server has closed meanwhile is found out before anything is sent."""
         if self._wire is not None and (not self._wire.is_connected or await self._wire.can_read()):
             await self._drop()
@@ -160,7 +160,7 @@ class Line:
             self._wire = await self._route.connected()
         return self._wire
 
-    async def _sent(self, wire: Wire, commands: Sequence[Command]) -> list[Any]:
+    async def _sent(self, wire: RedisConnection, commands: Sequence[Command]) -> list[Any]:
         if not self._replicas:
             return await exchange(wire, commands)
         *replies, taken = await exchange(wire, [*commands, ("WAIT", self._replicas, self._wait)])

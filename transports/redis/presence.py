@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Any
 
 from transports.presence import Presence
-from transports.redis.pipeline import Line
+from transports.redis.pipeline import Pipeline
 from transports.redis.stream import Keys, digest
 
 PART = 500
@@ -45,7 +45,7 @@ _ENTERING, _BEATING, _EXPIRING, _FORGETTING = SCRIPTS
 class RedisPresence(Presence):
     """``line``: where to ask while the transport is open; raises `TransportClosed` outside of that."""
 
-    def __init__(self, line: Callable[[], Line], keys: Keys) -> None:
+    def __init__(self, line: Callable[[], Pipeline], keys: Keys) -> None:
         self._line, self._keys = line, keys
 
     async def enter(self, node: str, subscriptions: Mapping[str, bytes]) -> bool:

@@ -23,19 +23,19 @@ Command = tuple[Any, ...]
 _KINDS = {"redis": Connection, "rediss": SSLConnection, "unix": UnixDomainSocketConnection}
 
 
-class Address(NamedTuple):
+class HostPort(NamedTuple):
     """Where a server listens."""
 
     host: str
     port: int
 
     @classmethod
-    def told_by(cls, wire: "Wire", error: AskError) -> "Address":
+    def told_by(cls, wire: "RedisConnection", error: AskError) -> "HostPort":
         """Where a node of a cluster points. One that does not know its own name says none and means its own host."""
         return cls(error.host or wire.host, error.port)
 
 
-class Wire(Protocol):
+class RedisConnection(Protocol):
     """What we use of redis-py's connections, which have no types of their own."""
 
     host: str
@@ -50,11 +50,11 @@ class Wire(Protocol):
     def pack_commands(self, commands: Iterable[Sequence[Any]]) -> list[bytes]: ...
 
 
-async def connected(scheme: str, server: Mapping[str, Any]) -> Wire:
+async def connected(scheme: str, server: Mapping[str, Any]) -> RedisConnection:
     """redis-py's own timeouts would end a long XREAD, and cost a timer a reply: whoever asks has one."""
     options = {"socket_timeout": None, "socket_connect_timeout": CONNECTING, "protocol": 2}
     kind: Any = _KINDS[scheme]
-    wire = cast("Wire", kind(**server, **options))
+    wire = cast("RedisConnection", kind(**server, **options))
     try:
         await wire.connect()
     except BaseException:
@@ -63,20 +63,20 @@ async def connected(scheme: str, server: Mapping[str, Any]) -> Wire:
     return wire
 
 
-async def drop(wire: Wire) -> None:
+async def drop(wire: RedisConnection) -> None:
     """Let go of a connection, whatever state it is in. The end of TLS is two-sided, and is waited for in bounds."""
     with suppress(RedisError, OSError):
         async with asyncio.timeout(CLOSING):
             await wire.disconnect()
 
 
-async def exchange(wire: Wire, commands: Sequence[Command]) -> list[Any]:
+async def exchange(wire: RedisConnection, commands: Sequence[Command]) -> list[Any]:
     """One round trip. A command that the server refuses has a `ResponseError` for its reply."""
     await wire.send_packed_command(wire.pack_commands(commands), check_health=False)
     return [await _reply(wire) for _ in commands]
 
 
-async def _reply(wire: Wire) -> Any:
+async def _reply(wire: RedisConnection) -> Any:
     try:
         return await wire.read_response()
     except ResponseError as error:
@@ -87,10 +87,10 @@ class Route(ABC):
     """A way to the server that has the log now."""
 
     @abstractmethod
-    async def connected(self) -> Wire:
+    async def connected(self) -> RedisConnection:
         """A new connection to it. Raises redis-py's errors, and OSError."""
 
-    async def asking(self, wire: Wire, error: AskError) -> Wire:
+    async def asking(self, wire: RedisConnection, error: AskError) -> RedisConnection:
         """A new connection to the node that ``error``, the answer on ``wire``, points at for one command."""
         raise error
 
@@ -101,17 +101,17 @@ class DirectRoute(Route):
     def __init__(self, scheme: str, server: Mapping[str, Any]) -> None:
         self._scheme, self._server = scheme, server
 
-    async def connected(self) -> Wire:
+    async def connected(self) -> RedisConnection:
         return await connected(self._scheme, self._server)
 
 
 class _ManyServers(Route):
     """One that has led to the log is the first to be asked the next time; one that is being tried, the last."""
 
-    def __init__(self, addresses: Iterable[Address], options: Mapping[str, Any]) -> None:
+    def __init__(self, addresses: Iterable[HostPort], options: Mapping[str, Any]) -> None:
         self._addresses, self._options = deque(addresses), options
 
-    async def connected(self) -> Wire:
+    async def connected(self) -> RedisConnection:
         problem: BaseException | None = None
         for address in list(self._addresses):
             self._addresses.remove(address)
@@ -125,15 +125,15 @@ class _ManyServers(Route):
             self._addresses.remove(address)
             self._addresses.appendleft(address)
             return wire
-        raise RedisConnectionError(f"{self._nobody}: {_said(problem)}") from problem
+        raise RedisConnectionError(f"{self._nobody}: {_parameters(problem)}") from problem
 
     @abstractmethod
-    async def _by(self, address: Address) -> Wire:
+    async def _by(self, address: HostPort) -> RedisConnection:
         """The server that has the log, as far as the one at that address knows."""
 
     _nobody: str
 
-    async def _at(self, address: Address) -> Wire:
+    async def _at(self, address: HostPort) -> RedisConnection:
         return await connected("redis", {**self._options, **address._asdict()})
 
 
@@ -146,12 +146,12 @@ class SentinelRoute(_ManyServers):
     _nobody = "no sentinel names a primary that is one"
 
     def __init__(
-        self, addresses: Iterable[Address], options: Mapping[str, Any], service: str, login: Mapping[str, Any]
+        self, addresses: Iterable[HostPort], options: Mapping[str, Any], service: str, login: Mapping[str, Any]
     ) -> None:
         super().__init__(addresses, options)
         self._service, self._login = service, login
 
-    async def _by(self, address: Address) -> Wire:
+    async def _by(self, address: HostPort) -> RedisConnection:
         sentinel = await connected("redis", {**self._login, **address._asdict()})
         try:
             (named,) = await exchange(sentinel, [("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service)])
@@ -161,9 +161,9 @@ class SentinelRoute(_ManyServers):
             raise named
         if named is None:
             raise ResponseError("the sentinel knows no service of that name")
-        return await self._primary(Address(named[0].decode(), int(named[1])))
+        return await self._primary(HostPort(named[0].decode(), int(named[1])))
 
-    async def _primary(self, address: Address) -> Wire:
+    async def _primary(self, address: HostPort) -> RedisConnection:
         wire = await self._at(address)
         try:
             (role,) = await exchange(wire, [("ROLE",)])
@@ -181,11 +181,11 @@ class ClusterRoute(_ManyServers):
 
     _nobody = "no node leads to the one that has the log"
 
-    def __init__(self, addresses: Iterable[Address], options: Mapping[str, Any], key: str) -> None:
+    def __init__(self, addresses: Iterable[HostPort], options: Mapping[str, Any], key: str) -> None:
         super().__init__(addresses, options)
         self._key = key
 
-    async def _by(self, address: Address) -> Wire:
+    async def _by(self, address: HostPort) -> RedisConnection:
         for _ in range(HOPS):
             wire = await self._at(address)
             try:
@@ -198,13 +198,13 @@ class ClusterRoute(_ManyServers):
             await drop(wire)
             if not isinstance(reply, MovedError):
                 raise reply
-            address = Address.told_by(wire, reply)
+            address = HostPort.told_by(wire, reply)
         raise reply
 
-    async def asking(self, wire: Wire, error: AskError) -> Wire:
+    async def asking(self, wire: RedisConnection, error: AskError) -> RedisConnection:
         async with asyncio.timeout(TRYING):
-            return await self._at(Address.told_by(wire, error))
+            return await self._at(HostPort.told_by(wire, error))
 
 
-def _said(problem: BaseException | None) -> str:
+def _parameters(problem: BaseException | None) -> str:
     return f"it has not answered for {TRYING:g} s" if isinstance(problem, TimeoutError) else str(problem)

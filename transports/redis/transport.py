@@ -33,7 +33,7 @@ from transports.contract import (
 )
 from transports.episode import Seldom
 from transports.redis import presence as redis_presence
-from transports.redis.pipeline import PATIENCE, Line
+from transports.redis.pipeline import PATIENCE, Pipeline
 from transports.redis.presence import RedisPresence
 from transports.redis.routes import Route
 from transports.redis.stream import APPENDING, INDEXING, SCRIPTS, TRIMMING, Keys, Raw, position_from, stream_id
@@ -57,13 +57,13 @@ QUIET = 60.0
 logger = logging.getLogger(__name__)
 
 
-class Lines(NamedTuple):
+class Connections(NamedTuple):
     """What is open: the way, a connection that appends, one that asks, and one for each tail."""
 
     route: Route
-    writes: Line
-    reads: Line
-    tails: set[Line]
+    writes: Pipeline
+    reads: Pipeline
+    tails: set[Pipeline]
 
 
 class RedisTransport(Transport):
@@ -81,11 +81,11 @@ class RedisTransport(Transport):
     def __init__(self, url: str) -> None:
         super().__init__(url)
         try:
-            self._said = Parameters.of(url)
+            self._parameters = Parameters.of(url)
         except ValueError as error:
             raise InvalidTransport(url, str(error)) from None
-        self._keys = Keys.of(self._said.prefix)
-        self._lines: Lines | None = None
+        self._keys = Keys.of(self._parameters.prefix)
+        self._lines: Connections | None = None
         self._tell_skipped, self._skipped = Seldom(QUIET), 0
         self._tell_full = Seldom(QUIET)
         self._making_room = asyncio.Lock()
@@ -95,14 +95,14 @@ class RedisTransport(Transport):
         if self._lines is not None:
             return
         try:
-            route = self._said.route(self._keys.updates)
+            route = self._parameters.route(self._keys.updates)
         except ValueError as error:
             raise InvalidTransport(self.url, str(error)) from None
-        lines = Lines(route, self._writer(route), Line(route, _SCRIPTS), set())
+        lines = Connections(route, self._writer(route), Pipeline(route, _SCRIPTS), set())
         try:
             await self._examine(lines.reads)
         except TransportUnavailable as error:
-            if reason := _wrong(error.__cause__):
+            if reason := _fatal_reason(error.__cause__):
                 await lines.reads.abort()
                 raise InvalidTransport(self.url, reason) from error
             logger.warning("the store is not there yet: %s", error)
@@ -111,19 +111,19 @@ class RedisTransport(Transport):
             raise
         self._lines = lines
 
-    def _writer(self, route: Route) -> Line:
-        replicas, wait = self._said.wait_replicas, self._said.wait_timeout
+    def _writer(self, route: Route) -> Pipeline:
+        replicas, wait = self._parameters.wait_replicas, self._parameters.wait_timeout
         patience = max(PATIENCE, wait / 1000 + SLACK) if replicas else PATIENCE
-        return Line(route, _SCRIPTS, patience, replicas=replicas, wait=wait)
+        return Pipeline(route, _SCRIPTS, patience, replicas=replicas, wait=wait)
 
-    async def _examine(self, line: Line) -> None:
+    async def _examine(self, line: Pipeline) -> None:
         """Is it a server that we can use, with nothing else under our names?"""
         said = dict(part.partition(b":")[::2] for part in (await line.ask("INFO", "server")).splitlines())
         version = said.get(b"redis_version", b"0").decode()
         if tuple(map(int, version.split(".")[:2])) < OLDEST:
             raise InvalidTransport(self.url, f"the server is Redis {version}; 6.2 is the oldest that will do")
         mode = (said.get(b"redis_mode") or said.get(b"server_mode") or b"standalone").decode()
-        if mode != ("cluster" if self._said.parts.scheme == "redis+cluster" else "standalone"):
+        if mode != ("cluster" if self._parameters.parts.scheme == "redis+cluster" else "standalone"):
             raise InvalidTransport(self.url, f"the server's mode is {mode}; {_MEANT.get(mode, _MEANT['standalone'])}")
         for key in self._keys:
             kind = (await line.ask("TYPE", key)).decode()
@@ -131,7 +131,7 @@ class RedisTransport(Transport):
                 raise InvalidTransport(self.url, f"the key {key} is a {kind} of somebody else; choose another prefix=")
 
     async def append(self, update: Update) -> Receipt:
-        key, said = update.idempotency_key or "", self._said
+        key, said = update.idempotency_key or "", self._parameters
         command = ("EVALSHA", APPENDING, 4, *self._keys[:4], update.to_json(), update.id, key, said.size, said.ttl)
         try:
             reply = await self._open().writes.ask(*command)
@@ -166,7 +166,7 @@ class RedisTransport(Transport):
 
     async def tail(self, after: Position) -> AsyncIterator[Sequence[Entry]]:
         lines = self._open()
-        line = Line(lines.route, _SCRIPTS, TAIL_PATIENCE)
+        line = Pipeline(lines.route, _SCRIPTS, TAIL_PATIENCE)
         lines.tails.add(line)
         try:
             # The first page is asked for in order with every other question, so that a tail from 0 has its start.
@@ -179,14 +179,14 @@ class RedisTransport(Transport):
                 if entries := await self._indexed(lines, raws):
                     yield entries
                 after = raws[-1].position if raws else after
-                raws = await self._news(line, after)
+                raws = await self._changes_since(line, after)
         except TransportClosed:
             return
         finally:
             lines.tails.discard(line)
             await line.abort()
 
-    async def _news(self, line: Line, after: Position) -> Sequence[Raw]:
+    async def _changes_since(self, line: Pipeline, after: Position) -> Sequence[Raw]:
         """The next entries, none if there are none for a while."""
         where = ("STREAMS", self._keys.updates, stream_id(after))
         reply = await line.ask("XREAD", "COUNT", PAGE, "BLOCK", BLOCK, *where)
@@ -197,13 +197,13 @@ class RedisTransport(Transport):
             await self._must_have(line, after)
         return raws
 
-    async def _must_have(self, line: Line, after: Position) -> None:
+    async def _must_have(self, line: Pipeline, after: Position) -> None:
         """A stream that ends before ``after`` is another one: flushed, or of a replica that was behind."""
         newest = await line.ask("XREVRANGE", self._keys.updates, "+", "-", "COUNT", 1)
         if after and (not newest or Raw.of(newest[0]).position < after):
             raise HistoryTrimmed
 
-    async def _must_follow(self, line: Line, after: Position, first: Raw) -> None:
+    async def _must_follow(self, line: Pipeline, after: Position, first: Raw) -> None:
         """Nothing may be gone between ``after`` and the first entry that is left.
 
         An entry that was added to a log without ``after`` is of another one: a replica was promoted that lacks it.
@@ -217,7 +217,7 @@ class RedisTransport(Transport):
         if trimmed:
             raise HistoryTrimmed
 
-    async def _indexed(self, lines: Lines, raws: Sequence[Raw]) -> Sequence[Entry]:
+    async def _indexed(self, lines: Connections, raws: Sequence[Raw]) -> Sequence[Entry]:
         """A stranger's entry becomes known by its event id before anyone gets it."""
         entries = self._entries(raws)
         strangers = {raw.position for raw in raws if b"id" not in raw.fields}
@@ -240,7 +240,7 @@ class RedisTransport(Transport):
             entries += self._entries(raws)
         return entries
 
-    async def _page(self, line: Line, after: Position, limit: int) -> Sequence[Raw]:
+    async def _page(self, line: Pipeline, after: Position, limit: int) -> Sequence[Raw]:
         reply = await line.ask("XRANGE", self._keys.updates, f"({stream_id(after)}", "+", "COUNT", limit)
         return [Raw.of(entry) for entry in reply]
 
@@ -287,7 +287,7 @@ class RedisTransport(Transport):
             await tail.abort()
         await lines.reads.finish()
 
-    def _open(self) -> Lines:
+    def _open(self) -> Connections:
         if self._lines is None:
             raise TransportClosed
         return self._lines
@@ -302,7 +302,7 @@ _MEANT = {
 }
 
 
-def _wrong(cause: BaseException | None) -> str | None:
+def _fatal_reason(cause: BaseException | None) -> str | None:
     """Why no waiting will help; None: the server may be there later. redis-py wraps what failed while connecting."""
     while type(cause) is RedisConnectionError and (within := cause.__cause__ or cause.__context__) is not None:
         cause = within

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import SplitResult, unquote
 
-from transports.redis.routes import Address, ClusterRoute, DirectRoute, Route, SentinelRoute
+from transports.redis.routes import ClusterRoute, DirectRoute, HostPort, Route, SentinelRoute
 from transports.urls import count, duration, parameters, split
 
 WAIT_TIMEOUT = "1s"
@@ -64,7 +64,7 @@ class Parameters:
             raise ValueError("wait_timeout is longer than nothing; without a bound an append could wait for ever")
         if "ssl_keyfile" in said and "ssl_certfile" not in said:
             raise ValueError("ssl_keyfile is the key to ssl_certfile, which is missing")
-        found._way({}, {}, "")
+        found._route_with({}, {}, "")
         return found
 
     def route(self, key: str) -> Route:
@@ -73,9 +73,11 @@ class Parameters:
             "username": unquote(self.parts.username) if self.parts.username else None,
             "password": unquote(self.parts.password) if self.parts.password else None,
         }
-        return self._way(login | self._secret("password_file") | self._certificates(), self._secret(_SENTINEL), key)
+        return self._route_with(
+            login | self._secret("password_file") | self._certificates(), self._secret(_SENTINEL), key
+        )
 
-    def _way(self, login: Mapping[str, Any], sentinel: Mapping[str, Any], key: str) -> Route:
+    def _route_with(self, login: Mapping[str, Any], sentinel: Mapping[str, Any], key: str) -> Route:
         parts, path = self.parts, self.parts.path.strip("/")
         if parts.scheme == "unix":
             return DirectRoute("unix", {**login, **_socket(parts), "db": _database(self.said.get("db", ""))})
@@ -121,17 +123,17 @@ def _count(said: Mapping[str, str], name: str) -> int:
     return count(said[name]) if name in said else 0
 
 
-def _addresses(parts: SplitResult, port: int) -> list[Address]:
+def _addresses(parts: SplitResult, port: int) -> list[HostPort]:
     found = [_address(text, port) for text in parts.netloc.rpartition("@")[2].split(",")]
     if not all(address.host for address in found):
         raise ValueError("it names no host; write redis://host:6379/0")
     return found
 
 
-def _address(text: str, port: int) -> Address:
+def _address(text: str, port: int) -> HostPort:
     try:
         one = split(f"//{text}")
-        return Address(one.hostname or "", port if one.port is None else one.port)
+        return HostPort(one.hostname or "", port if one.port is None else one.port)
     except ValueError:
         raise ValueError("a port is no number from 1 to 65535; is a / in the password? write %2F") from None
 

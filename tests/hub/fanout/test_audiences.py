@@ -35,7 +35,7 @@ class Reader:
     """A member that only stands in lists."""
 
     wire: Wire = field(default_factory=lambda: ASGI(_nowhere, None))
-    slot: int = -1
+    slot: int | None = None
 
     def fall_behind(self) -> None: ...
 
@@ -115,7 +115,7 @@ def test_members_come_and_go_in_any_order(turns: list[int]) -> None:
         else:
             audience.join(readers[turn])
         inside ^= {turn}
-        assert {number for number, reader in enumerate(readers) if reader.slot >= 0} == inside
+        assert {number for number, reader in enumerate(readers) if reader.slot is not None} == inside
         assert [audience._others[readers[number].slot] for number in inside] == [readers[number] for number in inside]
 
 
@@ -146,7 +146,7 @@ def test_whoever_is_live_gets_a_push_once(data: st.DataObject) -> None:
         while audience.pending:
             for reader in data.draw(st.lists(st.sampled_from(readers), unique=True, max_size=3)):
                 number = readers.index(reader)
-                if reader.slot < 0:
+                if reader.slot is None:
                     # It comes from the log, which it has read as far as the audience has come.
                     got[number] = 0
                     audience.join(reader)
@@ -154,6 +154,6 @@ def test_whoever_is_live_gets_a_push_once(data: st.DataObject) -> None:
                     assert audience.owes(reader) == (not got[number])
                     audience.leave(reader)
             audience.push(data.draw(st.integers(min_value=1, max_value=4)))
-    assert {got[readers.index(reader)] for reader in readers if reader.slot >= 0} <= {1}
+    assert {got[readers.index(reader)] for reader in readers if reader.slot is not None} <= {1}
     assert [reader.slot for reader in audience._direct] == list(range(len(audience._direct)))
     assert [reader.wire.descriptor for reader in audience._direct] == audience._descriptors

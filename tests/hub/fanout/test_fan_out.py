@@ -11,7 +11,7 @@ import pytest
 
 from hub.fanout.audiences import Audiences
 from hub.fanout.dispatcher import Dispatcher
-from hub.fanout.stream import Log, Stream, Streams
+from hub.fanout.stream import Log, Phase, Stream, Streams
 from hub.fanout.timers import TimerWheel
 from hub.fanout.wire import TakenOver, chunk
 from hub.matching.matchers import Matcher, Matching
@@ -123,7 +123,7 @@ class House:
             case 4:
                 for pipe in self.present:
                     pipe.read()
-            case 5 if live := [stream for stream, _, _ in self.everybody if stream.slot >= 0]:
+            case 5 if live := [stream for stream, _, _ in self.everybody if stream.phase is Phase.LIVE]:
                 # As when a heartbeat does not go out, which may be in the middle of a push.
                 slow = self.random.choice(live)
                 slow.fall_behind()
@@ -134,7 +134,9 @@ class House:
     async def settle(self) -> None:
         """Everybody reads until all are live."""
         async with asyncio.timeout(10):
-            while self.log.position < len(self.updates) or any(not s.ended and s.slot < 0 for s in self.streams.open):
+            while self.log.position < len(self.updates) or any(
+                s.phase in (Phase.READING, Phase.WAITING_FOR_READER) for s in self.streams.open
+            ):
                 for pipe in self.present:
                     pipe.read()
                 await asyncio.sleep(0)

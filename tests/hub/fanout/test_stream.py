@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.fanout.stream import PAGE
+from hub.fanout.stream import PAGE, Phase
 from hub.fanout.wire import TakenOver
 from tests.hub.serving import DEADLINE, TOPIC, WIRES, Served, bearer, received, serving, token, until
 from transports import Update
@@ -88,7 +88,7 @@ async def test_a_socket_that_drains_at_once_is_not_slow(monkeypatch: pytest.Monk
         monkeypatch.setattr(TakenOver, "sent", drained_first)
         await served.publish("x" * 200_000)
         (stream,) = served.hub.streams.open
-        await until(lambda: stream.slot >= 0 or stream.wire.waiting() > 0)
+        await until(lambda: stream.phase is Phase.LIVE or stream.wire.waiting() > 0)
         writer.transport.resume_reading()  # type: ignore[attr-defined]
         event_id = await served.publish("second")
         assert await received(reader, 1) == [event_id]
@@ -119,7 +119,7 @@ async def test_a_slow_reader_that_goes_on_reading_stays_connected(served: Served
     reader, writer = await served.stalled()
     await served.live(1)
     ids = await fill(served, 2000, "x" * 500)
-    await until(lambda: [stream.slot for stream in served.hub.streams.open] == [-1])
+    await until(lambda: [stream.phase for stream in served.hub.streams.open] == [Phase.WAITING_FOR_READER])
     writer.transport.resume_reading()  # type: ignore[attr-defined]
     assert await received(reader, 2000) == ids
     await served.live(1)

@@ -255,7 +255,7 @@ async def test_an_outage(transport: Transport, monkeypatch: pytest.MonkeyPatch) 
         return receipt
 
     monkeypatch.setattr(transport, "append", failing)
-    monkeypatch.setattr("hub.presence.active.RETRY", 0.01)
+    monkeypatch.setattr("hub.presence.active.ANNOUNCE_RETRY", 0.01)
     async with process(transport) as active:
         begin(active, range(3), A)
         active.end(0)
@@ -282,7 +282,7 @@ async def test_a_crowd_in_an_outage(transport: Transport, monkeypatch: pytest.Mo
 
 async def test_a_full_store(transport: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
     """While there is no room for what begins, what ends is told and makes some; who came and went leaves no trace."""
-    monkeypatch.setattr("hub.presence.active.RETRY", 0.01)
+    monkeypatch.setattr("hub.presence.active.ANNOUNCE_RETRY", 0.01)
     enter, room = transport.presence.enter, 3
 
     async def entering(node: str, subscriptions: Mapping[str, bytes]) -> bool:

@@ -323,13 +323,13 @@ async def test_a_held_publisher_asks_again() -> None:
     """Whoever has the store may not have listened yet, or may be another one by now; it answers for us."""
     release, asked = asyncio.Event(), list[Update]()
 
-    async def append_elsewhere(_transport: MemoryTransport, update: Update) -> Receipt | None:
+    async def forward_to_holder(_transport: MemoryTransport, update: Update) -> Receipt | None:
         asked.append(update)
         return Receipt(1, "elsewhere") if len(asked) == 3 else None
 
     with pytest.MonkeyPatch.context() as patch:
         opens_late(patch, release)
-        patch.setattr(MemoryTransport, "append_elsewhere", append_elsewhere)
+        patch.setattr(MemoryTransport, "forward_to_holder", forward_to_holder)
         patch.setattr("hub.web.publish.ASK_AGAIN", 0.01)
         async with serving() as served:
             response = await served.post({"topic": TOPIC, "data": "x"}, headers=PUBLISHER | {"Idempotency-Key": "k"})
@@ -350,7 +350,7 @@ async def test_standby_has_so_many_places() -> None:
         async with serving() as served:
             assert (await served.post({"topic": TOPIC})).status_code == 503
             patch.setattr("hub.lifecycle.HELD", 0)
-            patch.setattr(MemoryTransport, "append_elsewhere", None)
+            patch.setattr(MemoryTransport, "forward_to_holder", None)
             assert (await served.post({"topic": TOPIC})).status_code == 503
             release.set()
 

@@ -1,11 +1,11 @@
 """How long an ended worker's place stays empty."""
 
-from hub.server.workers import FIRST_PAUSE, LONGEST_PAUSE, WELL, Worker
+from hub.server.workers import FIRST_PAUSE, LONGEST_PAUSE, WELL, WorkerProcess
 
 
 def test_the_pause_grows_up_to_a_bound() -> None:
     """Twice as long each time that none has run well, and never longer than the bound."""
-    worker, pauses = Worker(), []
+    worker, pauses = WorkerProcess(), []
     for now in range(0, 1200, 60):
         worker.started = now - 1.0
         worker.put_off(now)
@@ -18,9 +18,9 @@ def test_the_pause_grows_up_to_a_bound() -> None:
 
 def test_the_pause_is_short_again_after_a_good_run() -> None:
     """One that accepted for long enough was well; one that only stood there for as long was not."""
-    worker = Worker(pause=8.0, accepts=True, started=100.0)
+    worker = WorkerProcess(pause=8.0, accepts=True, started=100.0)
     worker.put_off(100.0 + WELL)
     assert worker.pause == FIRST_PAUSE
-    waiting = Worker(pause=8.0, accepts=False, started=100.0)
+    waiting = WorkerProcess(pause=8.0, accepts=False, started=100.0)
     waiting.put_off(100.0 + WELL)
     assert waiting.pause == 16.0

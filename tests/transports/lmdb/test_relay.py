@@ -64,15 +64,15 @@ async def test_one_order(url: str) -> None:
     whole = Update("é\n", ("a", "b"), "x\n\u2028y", True, "t", 5, "key", "print")
     async with holder_of(url) as holder:
         receipts = [
-            await each.append(an_update(n)) if each is holder else await standby.append_elsewhere(an_update(n))
+            await each.append(an_update(n)) if each is holder else await standby.forward_to_holder(an_update(n))
             for n, each in enumerate([holder, standby, standby, holder])
         ]
         assert [each and each.position for each in receipts] == [1, 2, 3, 4]
-        assert await standby.append_elsewhere(whole) == Receipt(5, whole.id)
-        assert await standby.append_elsewhere(whole) == Receipt(5, whole.id, True)
+        assert await standby.forward_to_holder(whole) == Receipt(5, whole.id)
+        assert await standby.forward_to_holder(whole) == Receipt(5, whole.id, True)
         assert await holder.append(whole) == Receipt(5, whole.id, True)
         with pytest.raises(IdempotencyConflict):
-            await standby.append_elsewhere(whole._replace(fingerprint="other"))
+            await standby.forward_to_holder(whole._replace(fingerprint="other"))
         entries = await collect(holder, 0, 5)
         assert ids(entries[:4]) == [an_update(n).id for n in range(4)]
         assert entries[4].update._replace(idempotency_key=None, fingerprint=None) == whole._replace(
@@ -89,7 +89,7 @@ async def test_a_hand_over(url: str) -> None:
     async def publish(name: str) -> None:
         for number in range(10_000):
             update = an_update(f"{name}-{number}", data="d" * 20_000)
-            receipt = await standby.append_elsewhere(update)
+            receipt = await standby.forward_to_holder(update)
             if receipt is None:
                 refused.append(update)
                 break
@@ -217,7 +217,7 @@ async def test_a_long_path(tmp_path: Path) -> None:
         mode = (directory / "relay").stat().st_mode
         assert stat.S_ISSOCK(mode)
         assert stat.S_IMODE(mode) == 0o600
-        assert await standby.append_elsewhere(an_update(1)) == Receipt(1, an_update(1).id)
+        assert await standby.forward_to_holder(an_update(1)) == Receipt(1, an_update(1).id)
 
 
 async def test_no_socket_can_be_bound(url: str, tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ async def test_no_socket_can_be_bound(url: str, tmp_path: Path) -> None:
     (tmp_path / "hub").mkdir()
     (tmp_path / "hub" / "relay").write_text("mine")
     async with holder_of(url) as holder:
-        assert await LMDBTransport(url).append_elsewhere(an_update(1)) is None
+        assert await LMDBTransport(url).forward_to_holder(an_update(1)) is None
         assert (await holder.append(an_update(1))).position == 1
     assert (tmp_path / "hub" / "relay").read_text() == "mine"
 
@@ -234,11 +234,11 @@ async def test_a_killed_holder(url: str, tmp_path: Path, peers: list[Peer]) -> N
     """The socket that it leaves behind is replaced by the next holder's."""
     standby = LMDBTransport(url)
     peers.append(await Peer.start(url))
-    assert await standby.append_elsewhere(an_update(1)) == Receipt(1, an_update(1).id)
+    assert await standby.forward_to_holder(an_update(1)) == Receipt(1, an_update(1).id)
     await peers[0].kill()
     assert (tmp_path / "hub" / "relay").is_socket()
-    assert await standby.append_elsewhere(an_update(2)) is None
+    assert await standby.forward_to_holder(an_update(2)) is None
     peers.append(await Peer.start(url))
-    assert await standby.append_elsewhere(an_update(2)) == Receipt(2, an_update(2).id)
+    assert await standby.forward_to_holder(an_update(2)) == Receipt(2, an_update(2).id)
     assert await peers[1].end() == 0
     assert not (tmp_path / "hub" / "relay").exists()
