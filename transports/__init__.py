@@ -6,6 +6,7 @@ from importlib.metadata import EntryPoint, entry_points
 from transports.contract import (
     EARLIEST,
     Entry,
+    ForwardsInStandby,
     HistoryTrimmed,
     IdempotencyConflict,
     InvalidTransport,
@@ -27,6 +28,7 @@ __all__ = [
     "DEAD",
     "EARLIEST",
     "Entry",
+    "ForwardsInStandby",
     "HistoryTrimmed",
     "IdempotencyConflict",
     "InvalidTransport",

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import compress
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 from transports.presence import Presence
 from transports.urls import redact
@@ -221,13 +221,6 @@ class Transport(ABC):
         """
         return asyncio.ensure_future(asyncio.wait_for(self.append(update), APPEND_TIMEOUT))
 
-    async def forward_to_holder(self, update: Update) -> Receipt | None:
-        """`append` by whoever has the store while `open` waits for it; only then. None: nothing was stored.
-
-        Raises what that one's `append` raised, and `TransportUnavailable` when it is unknown what came of it.
-        """
-        return None
-
     @abstractmethod
     def tail(self, after: Position) -> AsyncIterator[Sequence[Entry]]:
         """Everyone's entries after ``after``, each once, in order, in non-empty batches, for ever.
@@ -265,3 +258,14 @@ class Transport(ABC):
     @abstractmethod
     async def close(self) -> None:
         """Finish the appends under way, then let go of files, locks and connections. Twice is fine."""
+
+
+@runtime_checkable
+class ForwardsInStandby(Protocol):
+    """What a transport may do besides: pass appends on to another process while its own `Transport.open` waits."""
+
+    async def forward_to_holder(self, update: Update) -> Receipt | None:
+        """`Transport.append` by whoever has the store; only before `open` returns. None: nothing was stored.
+
+        Raises what that process's `append` raised, and `TransportUnavailable` when it is unknown what came of it.
+        """

@@ -3,14 +3,14 @@
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
 from hub.auth.grants import ANONYMOUS, Generation, Grants, grants_0x, grants_1_0, unix_time
-from hub.auth.keys import InvalidSignature, Token, VerificationKey
+from hub.auth.keys import InvalidSignature, VerificationKey
 from hub.matching.matchers import Matching
 from hub.problems import InsufficientScope, InvalidToken, InvalidTokenRequest, Problem, Unauthorized
 
@@ -107,7 +107,9 @@ class Authorizer:
         Another scheme than Bearer is for somebody else, such as a proxy that asks for a password (RFC 7235): it
         counts as no token.
         """
-        bearers = [value for value in request.headers.getlist("authorization") if _is_bearer(value)]
+        headers = request.headers.getlist("authorization")
+        # The scheme in any case (RFC 9110 section 11.1).
+        bearers = [value for value in headers if value.replace("\t", " ").partition(" ")[0].lower() == "bearer"]
         if bearers:
             return _Presented([_bearer(bearers)], "header")
         if "authorization" in request.query_params:
@@ -177,58 +179,37 @@ class Authorizer:
             raise InvalidToken
         cached = (role, token, audience)
         verified = self._verified.get(cached) or self._verify(key, token, audience)
-        _check_expiry(verified.expires)
-        self._keep(cached, verified)
-        return verified
-
-    def _keep(self, cached: tuple[str, str, str], verified: Grants) -> None:
+        if verified.expires is not None and verified.expires <= time.time():
+            raise InvalidToken
         self._verified[cached] = verified
         self._verified.move_to_end(cached)
         if len(self._verified) > MAX_CACHED:
             self._verified.popitem(last=False)
+        return verified
 
     def _verify(self, key: VerificationKey, text: str, audience: str) -> Grants:
         try:
             token = key.verify(text)
         except InvalidSignature:
             raise InvalidToken from None
-        generation: Generation = "1.0" if _is_access_token(token) else "0.x"
+        claims = token.claims
+        # RFC 9068 section 4; the media type is compared as RFC 7515 section 4.1.9 says.
+        kind = token.header.get("typ")
+        is_access_token = isinstance(kind, str) and kind.lower().removeprefix("application/") == "at+jwt"
+        generation: Generation = "1.0" if is_access_token else "0.x"
         if generation not in self._generations:
             raise InvalidToken
-        _check_not_before(token.claims)
-        if generation == "1.0":
-            self._check_parties(token.claims, audience)
-        read = grants_1_0 if generation == "1.0" else grants_0x
-        return read(token.claims, self._matching)
-
-    def _check_parties(self, claims: Mapping[str, Any], audience: str) -> None:
-        """Spec "Token Validation": who has issued the token, and for whom."""
+        if "nbf" in claims and unix_time(claims["nbf"]) > time.time() + _CLOCK_SKEW:
+            raise InvalidToken
+        if generation == "0.x":
+            return grants_0x(claims, self._matching)
+        # Mercure, "Token Validation": who has issued the token, and for whom.
         issuer, audiences = claims.get("iss"), claims.get("aud")
         if not isinstance(issuer, str) or issuer not in self._issuers:
             raise InvalidToken
         if audience not in (audiences if isinstance(audiences, list) else [audiences]):
             raise InvalidToken
-
-
-def _is_access_token(token: Token) -> bool:
-    """RFC 9068 section 4; the media type is compared as RFC 7515 section 4.1.9 says."""
-    kind = token.header.get("typ")
-    return isinstance(kind, str) and kind.lower().removeprefix("application/") == "at+jwt"
-
-
-def _check_not_before(claims: Mapping[str, Any]) -> None:
-    if "nbf" in claims and unix_time(claims["nbf"]) > time.time() + _CLOCK_SKEW:
-        raise InvalidToken
-
-
-def _check_expiry(expires: float | None) -> None:
-    if expires is not None and expires <= time.time():
-        raise InvalidToken
-
-
-def _is_bearer(header: str) -> bool:
-    """The scheme in any case (RFC 9110 section 11.1)."""
-    return header.replace("\t", " ").partition(" ")[0].lower() == "bearer"
+        return grants_1_0(claims, self._matching)
 
 
 def _bearer(headers: Sequence[str]) -> str:

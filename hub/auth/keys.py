@@ -121,7 +121,11 @@ def _secret(key: str, algorithm: str, name: str) -> bytes:
     _refuse_token(text, name)
     if not text:
         raise InvalidKey(f"{name} is empty: set it to a secret of at least {_DIGESTS[algorithm]} random characters")
-    if text.startswith(("/run/secrets/", "./", "../")) or (text.startswith("/") and _is_file(text)):
+    # A secret may begin with a slash too; a path that is too long for one, or holds a NUL, is none.
+    is_file = False
+    with suppress(OSError, ValueError):
+        is_file = text.startswith("/") and Path(text).is_file()
+    if is_file or text.startswith(("/run/secrets/", "./", "../")):
         raise InvalidKey(f"{name} is the path of a file, which would be its own secret: write it as a file:// URL")
     try:
         return get_default_algorithms()[algorithm].prepare_key(text)  # type: ignore[no-any-return]
@@ -200,13 +204,6 @@ def _read(path: str, name: str) -> str:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise InvalidKey(f"{name} names a file that cannot be read: {reason}") from None
-
-
-def _is_file(path: str) -> bool:
-    try:
-        return Path(path).is_file()
-    except (OSError, ValueError):
-        return False
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -105,10 +105,14 @@ def token(
 
     if not (publish or subscribe):
         raise click.UsageError("a token that grants nothing: add --publish or --subscribe, such as --publish '*'")
+    try:
+        lifetime = seconds(expires)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--expires") from None
     roles = [role for role, topics in (("publisher", publish), ("subscriber", subscribe)) if topics]
     with _minting():
         signing = _signing_key(roles, key, alg, dev)
-        granted = (publish, subscribe, _lifetime(expires), signing)
+        granted = (publish, subscribe, lifetime, signing)
         click.echo(mint_0x(*granted) if generation == "0.x" else _mint_1_0(issuer, audience, url, *granted))
 
 
@@ -121,13 +125,6 @@ def _mint_1_0(issuer: str | None, audience: str | None, url: str, *granted: Any)
         issuer=issuer or next(iter(issuers.text.split() if issuers else ()), origin_of(url)),
         audience=audience or (identifier.text if identifier else url),
     )
-
-
-def _lifetime(text: str) -> float:
-    try:
-        return seconds(text)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--expires") from None
 
 
 def _signing_key(roles: Iterable[str], key: str | None, alg: str | None, dev: bool) -> "Signing":

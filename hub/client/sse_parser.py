@@ -45,8 +45,11 @@ class Parser:
         for line in self._lines(self._decode(chunk)):
             if line:
                 self._field(line)
-            elif event := self._dispatch():
-                yield event
+                continue
+            self.last_event_id = self._id
+            data, type, self._data, self._type = self._data, self._type, [], ""
+            if data:
+                yield Event(self._id, type or "message", "\n".join(data))
 
     def _lines(self, text: str) -> list[str]:
         """The lines that ``text`` ends. A CR ends one at once; an LF that opens the next portion belongs to it."""
@@ -78,8 +81,3 @@ class Parser:
         elif name == "retry" and value.isascii() and value.isdigit():
             # Python refuses to read numbers of thousands of digits.
             self.retry = int(value.lstrip("0")[:15] or "0") / 1000
-
-    def _dispatch(self) -> Event | None:
-        self.last_event_id = self._id
-        data, type, self._data, self._type = self._data, self._type, [], ""
-        return Event(self._id, type or "message", "\n".join(data)) if data else None

@@ -54,13 +54,8 @@ def _directive(name: str, arguments: list[str]) -> tuple[str, str]:
         return "protocol", "both"
     if (name in _ONE and len(arguments) == 1) or (name in _MANY and arguments):
         return name, " ".join(arguments)
-    raise ValueError(f"directive {name!r} takes {_takes(name)}")
-
-
-def _takes(name: str) -> str:
-    if name == _COMPATIBILITY:
-        return "7 or 8"
-    return "no value" if name in _NONE else "one value" if name in _ONE else "one value or more"
+    wanted = "no value" if name in _NONE else "one value" if name in _ONE else "one value or more"
+    raise ValueError(f"directive {name!r} takes {'7 or 8' if name == _COMPATIBILITY else wanted}")
 
 
 def _unknown(name: str) -> str:
@@ -104,10 +99,10 @@ def without_bolt(url: str) -> str:
     path = PurePosixPath(parts.netloc + parts.path)
     if not path.name:
         raise ValueError("bolt:// names no file; lmdb:///data/mercure names a directory")
-    kept = [(name, value) for name, value in parse_qsl(parts.query) if not _of_bolt(name, value)]
+    # size=0 is Bolt's word for "all of them", which is what a URL without a size says.
+    kept = [
+        (name, value)
+        for name, value in parse_qsl(parts.query)
+        if name not in ("cleanup_frequency", "bucket_name") and (name, value) != ("size", "0")
+    ]
     return f"lmdb://{path.with_suffix('' if path.suffix else '.lmdb')}{'?' if kept else ''}{urlencode(kept)}"
-
-
-def _of_bolt(name: str, value: str) -> bool:
-    """``size=0`` is Bolt's word for "all of them", which is what a URL without a size says."""
-    return name in ("cleanup_frequency", "bucket_name") or (name, value) == ("size", "0")

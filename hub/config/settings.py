@@ -218,7 +218,10 @@ def _site_address(read: dict[str, Any], environment: Mapping[str, str]) -> list[
 def _dev(read: Mapping[str, Any]) -> dict[str, Any]:
     port = read.get("listen", _LISTEN)[0][1]
     hub = f"http://127.0.0.1:{port or _LISTEN[0][1]}"
-    origins = _dev_origins(port)
+    # Where pages under development come from: frameworks' usual ports, and the hub's own.
+    hosts = (f"{scheme}://{host}" for scheme in ("http", "https") for host in ("localhost", "127.0.0.1"))
+    ports = (*_DEV_PORTS, f":{port}") if port else _DEV_PORTS
+    origins = tuple(dict.fromkeys(values.origin(host + each) for host in hosts for each in ports))
     return {
         "publisher_jwt_key": DEV_KEY,
         "subscriber_jwt_key": DEV_KEY,
@@ -231,13 +234,6 @@ def _dev(read: Mapping[str, Any]) -> dict[str, Any]:
         # A browser refuses the prefix __Secure- over plain HTTP.
         "cookie_name": "mercure_access_token",
     }
-
-
-def _dev_origins(port: int) -> tuple[str, ...]:
-    """Where pages under development come from: frameworks' usual ports, and the hub's own."""
-    hosts = (f"{scheme}://{host}" for scheme in ("http", "https") for host in ("localhost", "127.0.0.1"))
-    ports = (*_DEV_PORTS, f":{port}") if port else _DEV_PORTS
-    return tuple(dict.fromkeys(values.origin(host + each) for host in hosts for each in ports))
 
 
 def _demand_keys(read: Mapping[str, Any], environment: Mapping[str, str]) -> None:

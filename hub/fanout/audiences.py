@@ -196,7 +196,8 @@ class Audiences:
         else:
             self._index[place] = audience
             if isinstance(place, Matcher):
-                self._add_pattern(place)
+                self._patterns.setdefault(place.beginning, {})[place] = None
+                self._lengths[len(place.beginning)] += 1
 
     def exit(self, audience: Audience) -> None:
         """One stream of the audience is over; the last one takes the audience with it."""
@@ -219,10 +220,6 @@ class Audiences:
     def _at(self, place: str | Matcher) -> Iterable[Audience]:
         present = self._index.get(place, ())
         return (present,) if isinstance(present, Audience) else present
-
-    def _add_pattern(self, matcher: Matcher) -> None:
-        self._patterns.setdefault(matcher.beginning, {})[matcher] = None
-        self._lengths[len(matcher.beginning)] += 1
 
     def _remove_pattern(self, matcher: Matcher) -> None:
         alike = self._patterns[matcher.beginning]

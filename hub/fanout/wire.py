@@ -220,7 +220,12 @@ class ASGI(Wire):
 
     async def run(self, receive: Receive) -> None:
         """Carry bytes until the stream is finished or the client is gone."""
-        gone = asyncio.ensure_future(_disconnect(receive))
+
+        async def disconnected() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+        gone = asyncio.ensure_future(disconnected())
         self._carrying = asyncio.ensure_future(self._carry())
         try:
             await asyncio.wait({gone, self._carrying}, return_when=asyncio.FIRST_COMPLETED)
@@ -243,11 +248,6 @@ class ASGI(Wire):
 
     async def _body(self, body: bytes, *, more: bool) -> None:
         await self._send({"type": "http.response.body", "body": body, "more_body": more})
-
-
-async def _disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _settle(task: asyncio.Task[None]) -> None:

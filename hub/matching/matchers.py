@@ -84,8 +84,16 @@ class Matching:
         self._patterns = urlpatterns.Compiled(hub_url, _COMPILED)
         self._templates = lru_cache(_TEMPLATES)(_template)
         self._found = lru_cache(_RESULTS)(self._find)
-        self._reserved = lru_cache(_RESERVED)(self._find_reserved)
-        self._reserved_path = URLPattern({"pathname": _reserved_path(urlsplit(hub_url).path)})
+        reserved = URLPattern({"pathname": _reserved_path(urlsplit(hub_url).path)})
+
+        @lru_cache(_RESERVED)
+        def is_reserved(topic: str) -> bool:
+            try:
+                return reserved.test(topic, hub_url)
+            except TypeError:  # a surrogate, which is no UTF-8
+                return False
+
+        self._reserved = is_reserved
 
     def check(self, matchers: Iterable[Matcher]) -> None:
         """Raises `InvalidMatcher` for a bad pattern, and for more or costlier ones than one request may bring."""
@@ -140,12 +148,6 @@ class Matching:
         except (InvalidMatcher, TypeError):  # TypeError: a surrogate, which is no UTF-8
             return False
         return template is not None and template.matches(topic)
-
-    def _find_reserved(self, topic: str) -> bool:
-        try:
-            return self._reserved_path.test(topic, self._base)
-        except TypeError:
-            return False
 
 
 def _check_text(matcher: Matcher) -> None:

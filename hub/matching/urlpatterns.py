@@ -93,7 +93,10 @@ class _Reader:
             self._add(_NEVER if "x" in piece else 0)  # (?x): blanks mean nothing, and this reader would be misled
             self.large = _FOLDED_CLASS if "i" in piece else self.large
         elif piece == ("]" if self.in_class else ")"):
-            self._close()
+            if len(self.sums) == 1:
+                raise ValueError(_INCOMPLETE)
+            self.classes.pop()
+            self._add(self.sums.pop() + _STATE)
         elif self.in_class or piece not in "*+?":
             self._add(self._price(piece))
 
@@ -104,12 +107,6 @@ class _Reader:
     def _open(self, is_class: bool) -> None:
         self.sums.append(0)
         self.classes.append(is_class)
-
-    def _close(self) -> None:
-        if len(self.sums) == 1:
-            raise ValueError(_INCOMPLETE)
-        self.classes.pop()
-        self._add(self.sums.pop() + _STATE)
 
     def _add(self, price: int) -> None:
         self.sums[-1] += price

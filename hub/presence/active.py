@@ -109,7 +109,8 @@ class ActiveSubscriptions:
     async def _retry_after_pause(self, node: str, part: Sequence[Change], error: TransportError) -> list[Change]:
         """What is left of them after a while: what began under a node that is no more has begun anew."""
         if not self._late:
-            logger.warning("the store does not answer, subscriptions are announced later: %s", error)
+            what = "is full" if isinstance(error, TransportFull) else "does not answer"
+            logger.warning("the store %s, subscriptions are announced later: %s", what, error)
         self._late = True
         await asyncio.sleep(ANNOUNCE_RETRY)
         return [each for each in part if not each.active or node == self._node]

@@ -267,16 +267,15 @@ class HubProtocol(HttpToolsProtocol):
             try:
                 self.parser.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
-                rest = data[upgrade.args[0] :]
-                data = self._head_without_upgrade() + rest
-                self.parser = _new_parser(self)
+                version = self.parser.get_http_version().encode()
+                fields = b"".join([b"%b: %b\r\n" % field for field in self.headers if field[0] != b"upgrade"])
+                head = b"%b %b HTTP/%b\r\n%b\r\n" % (self.parser.get_method(), self.url, version, fields)
+                data = head + data[upgrade.args[0] :]
+                # Like uvicorn's own, which takes what comes after a request with ``Connection: close``.
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
             else:
                 return
-
-    def _head_without_upgrade(self) -> bytes:
-        fields = [b"%b: %b\r\n" % field for field in self.headers if field[0] != b"upgrade"]
-        version = self.parser.get_http_version().encode()
-        return b"%b %b HTTP/%b\r\n%b\r\n" % (self.parser.get_method(), self.url, version, b"".join(fields))
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer what is no request, and end the connection. Earlier requests on it are answered before, and it is not.
@@ -371,7 +370,10 @@ class HubProtocol(HttpToolsProtocol):
         # Not `self.headers`: the next request's may be coming in already.
         if any(name == b"x-forwarded-proto" for name, _ in scope["headers"]):
             self._name_both_ends(scope)
-            _forwarded(scope, self.config.forwarded_allow_ips)
+            # What a trusted proxy says of the request, as uvicorn's middleware writes it into the scope of a hub behind
+            # it: a coroutine that waits for nothing ends at its first step.
+            with suppress(StopIteration):
+                ProxyHeadersMiddleware(_nothing, self.config.forwarded_allow_ips)(scope, _nothing, _nothing).send(None)
         return direct(scope, bytes(cycle.body), self)
 
     def reply(self, headers: RawHeaders, body: bytes) -> None:
@@ -424,13 +426,6 @@ class HubProtocol(HttpToolsProtocol):
         return transport
 
 
-def _new_parser(protocol: HttpToolsProtocol) -> httptools.HttpRequestParser:
-    """A parser like uvicorn's own, which takes what comes after a request with ``Connection: close``."""
-    parser = httptools.HttpRequestParser(protocol)
-    parser.set_dangerous_leniencies(lenient_data_after_close=True)
-    return parser
-
-
 @lru_cache(1024)
 def _is_host(value: bytes) -> bool:
     return _HOST.fullmatch(value) is not None
@@ -451,12 +446,6 @@ def _text_response(refusal: Refusal) -> bytes:
 
 def _head(*headers: tuple[bytes, bytes]) -> bytes:
     return b"HTTP/1.1 200 OK\r\n%b\r\n" % b"".join([b"%b: %b\r\n" % header for header in headers])
-
-
-def _forwarded(scope: Any, trusted: Any) -> None:
-    """What a trusted proxy says of the request, as uvicorn's middleware writes it into the scope of a hub behind it."""
-    with suppress(StopIteration):  # a coroutine that waits for nothing ends at its first step
-        ProxyHeadersMiddleware(_nothing, trusted)(scope, _nothing, _nothing).send(None)
 
 
 async def _nothing(*_: object) -> Any: ...

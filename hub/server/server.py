@@ -108,8 +108,9 @@ class HubServer(uvicorn.Server):
         for connection in list(self.server_state.connections):
             connection.shutdown()
         end = asyncio.get_running_loop().time() + ANSWERING
-        while self._under_way() and asyncio.get_running_loop().time() < end:  # noqa: ASYNC110 - uvicorn tells nobody
-            await asyncio.sleep(LOOK)
+        state = self.server_state
+        while (state.connections or state.tasks) and asyncio.get_running_loop().time() < end:  # noqa: ASYNC110
+            await asyncio.sleep(LOOK)  # uvicorn tells nobody when they are over
         for task in self.server_state.tasks:
             task.cancel()
         for connection in list(self.server_state.connections):
@@ -117,9 +118,6 @@ class HubServer(uvicorn.Server):
             connection.transport.abort()
         for listening in sockets or ():
             listening.close()
-
-    def _under_way(self) -> bool:
-        return bool(self.server_state.connections or self.server_state.tasks)
 
 
 class Descriptors:

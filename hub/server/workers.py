@@ -123,30 +123,24 @@ class Supervisor:
 
     def run(self) -> int:
         """Until all have ended, which a signal or a failure brings about; the exit code."""
-        self._catch_signals()
-        with selectors.PollSelector() as selector:
-            selector.register(self._woken, selectors.EVENT_READ, self._signalled)
-            selector.register(self._ours, selectors.EVENT_READ, self._accepting)
-            while not self._ending or any(worker.pid for worker in self._workers):
-                self._start_due()
-                for key, _ in selector.select(self._patience()):
-                    key.data()
-        return self._code
-
-    def _catch_signals(self) -> None:
         self._wake.setblocking(False)
         signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
         for number in (*server.ENDING, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)
+        with selectors.PollSelector() as selector:
+            selector.register(self._woken, selectors.EVENT_READ, self._signalled)
+            selector.register(self._ours, selectors.EVENT_READ, self._accepting)
+            while not self._ending or any(worker.pid for worker in self._workers):
+                for worker in self._workers:
+                    if not (self._ending or worker.pid) and worker.due <= time.monotonic():
+                        self._start(worker)
+                for key, _ in selector.select(self._patience()):
+                    key.data()
+        return self._code
 
     def _patience(self) -> float | None:
         due = [worker.due for worker in self._workers if not worker.pid]
         return max(0.0, min(due) - time.monotonic()) if due and not self._ending else None
-
-    def _start_due(self) -> None:
-        for worker in self._workers:
-            if not (self._ending or worker.pid) and worker.due <= time.monotonic():
-                self._start(worker)
 
     def _start(self, worker: WorkerProcess) -> None:
         # A signal that comes before the worker has handlers of its own waits for them, instead of going to ours.
@@ -169,16 +163,14 @@ class Supervisor:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for each in (self._ours, self._woken, self._wake):
                 each.close()
-            code = self._work(self._listeners, self._say_accepting, self._theirs)
+            accepting = os.getpid().to_bytes(PID)
+            code = self._work(self._listeners, lambda _address: self._theirs.sendall(accepting), self._theirs)
         except BaseException:
             logger.exception("the worker failed")
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
-
-    def _say_accepting(self, _address: tuple[str, int]) -> None:
-        self._theirs.sendall(os.getpid().to_bytes(PID))
 
     def _accepting(self) -> None:
         pid = int.from_bytes(self._ours.recv(PID, socket.MSG_WAITALL))
@@ -193,14 +185,11 @@ class Supervisor:
     def _signalled(self) -> None:
         for number in self._woken.recv(4096):
             if number in server.ENDING:
-                self._told_to_end(number)
+                # Ctrl-C reaches the workers too: theirs is the drain until it comes once more.
+                if self._ending and number == signal.SIGINT:
+                    self._send(signal.SIGINT)
+                self._end(0)
         self._reap()
-
-    def _told_to_end(self, number: int) -> None:
-        """Ctrl-C reaches the workers too: theirs is the drain until it comes once more."""
-        if self._ending and number == signal.SIGINT:
-            self._send(signal.SIGINT)
-        self._end(0)
 
     def _end(self, code: int) -> None:
         if not self._ending:
@@ -234,8 +223,5 @@ class Supervisor:
         elif code == server.INVALID or (never and not any(each.accepts for each in self._workers)):
             self._end(max(code, 1))
         else:
-            logger.warning("worker %d %s; another one starts in %g s", pid, _how(code), worker.pause)
-
-
-def _how(code: int) -> str:
-    return f"ended with exit code {code}" if code >= 0 else f"was ended by {signal.Signals(-code).name}"
+            how = f"ended with exit code {code}" if code >= 0 else f"was ended by {signal.Signals(-code).name}"
+            logger.warning("worker %d %s; another one starts in %g s", pid, how, worker.pause)

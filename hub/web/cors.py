@@ -44,7 +44,9 @@ class Cors:
         async def allowing(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] != "http":
                 return await app(scope, receive, send)
-            if self._is_preflight(scope):
+            origin = _header(scope, b"origin")
+            asks = scope["method"] == "OPTIONS" and _header(scope, b"access-control-request-method") is not None
+            if asks and origin is not None and (self._any or origin in self._allowed):
                 return await self._preflight(scope)(scope, receive, send)
 
             async def send_with_headers(message: Message) -> None:
@@ -80,12 +82,6 @@ class Cors:
             else:
                 headers.raw.append((name, value))
         message["headers"] = headers.raw
-
-    def _is_preflight(self, scope: Scope) -> bool:
-        if scope["method"] != "OPTIONS" or _header(scope, b"access-control-request-method") is None:
-            return False
-        origin = _header(scope, b"origin")
-        return origin is not None and (self._any or origin in self._allowed)
 
     def _preflight(self, scope: Scope) -> ASGIApp:
         """Libraries and tracing add headers of their own (``traceparent``, ``x-requested-with``): any may be sent."""

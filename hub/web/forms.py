@@ -65,12 +65,8 @@ def pairs(text: bytes, most: int) -> list[tuple[str, str]]:
     """
     if text.count(b"&") >= most:
         raise OverflowError
-    return [_pair(part) for part in text.split(b"&") if part]
-
-
-def _pair(part: bytes) -> tuple[str, str]:
-    name, _, value = part.partition(b"=")
-    return _decoded(name), _decoded(value)
+    parts = (part.partition(b"=") for part in text.split(b"&") if part)
+    return [(_decoded(name), _decoded(value)) for name, _, value in parts]
 
 
 def _decoded(text: bytes) -> str:

@@ -21,6 +21,7 @@ from hub.web.cors import Cors
 from hub.web.forms import check_form, read_body
 from hub.web.publication import Form, idempotency_key, parse_form, update_from
 from transports import (
+    ForwardsInStandby,
     IdempotencyConflict,
     Receipt,
     Transport,
@@ -99,14 +100,11 @@ class Publish:
         if self.lifecycle.holds_store:
             response = await self._publish(request)
         else:
-            response = await self._publish_in_standby(request)
+            with self.lifecycle.place() as free:
+                if not free:
+                    raise _not_open()
+                response = await self._publish(request)
         await response(scope, receive, send)
-
-    async def _publish_in_standby(self, request: Request) -> Response:
-        with self.lifecycle.place() as free:
-            if not free:
-                raise _not_open()
-            return await self._publish(request)
 
     async def _publish(self, request: Request) -> Response:
         permission = self._permission(request)
@@ -114,7 +112,11 @@ class Publish:
         # A hostile 4 MiB takes three seconds to decode: in a thread, they are nobody else's.
         form = parse_form(body) if len(body) < LARGE else await asyncio.to_thread(parse_form, body)
         update = self._update(permission, body, form)
-        receipt = await self._forward_to_lock_holder(update, request.scope) or await self._append(update)
+        receipt = await self._forward_to_lock_holder(update, request.scope)
+        if receipt is None:
+            if self.lifecycle.draining:
+                raise unavailable("this hub is ending; try again")
+            receipt = await self._append_counted(self.transport.submit, update)
         return PlainTextResponse(receipt.id)
 
     def _permission(self, request: HTTPConnection) -> Permission:
@@ -139,19 +141,15 @@ class Publish:
             left = gone(scope)
             if clock() >= end or (left is not None and left.done()):
                 raise _not_open()
-            receipt = await self._append_counted(self.transport.forward_to_holder, update)
-            if receipt is not None:
-                return receipt
+            if isinstance(self.transport, ForwardsInStandby):
+                receipt = await self._append_counted(self.transport.forward_to_holder, update)
+                if receipt is not None:
+                    return receipt
             await self.lifecycle.wait_until_storing(left, ASK_AGAIN)
         return None
 
-    async def _append(self, update: Update) -> Receipt:
-        if self.lifecycle.draining:
-            raise unavailable("this hub is ending; try again")
-        return await self._append_counted(self.transport.submit, update)
-
     async def _append_counted(self, append: Callable[[Update], Awaitable[R]], update: Update) -> R:
-        """What came of an append that `Lifecycle.published` waits for. Raises `Problem`."""
+        """The result of an append, which `Lifecycle.published` waits for. Raises `Problem`."""
         self.lifecycle.publishing += 1
         try:
             return await append(update)

@@ -113,14 +113,14 @@ class Subscribe:
         if not self.lifecycle.serving:
             return False
         try:
-            asked = self._query_of(HTTPConnection(scope), b"")
+            query = self._query_of(HTTPConnection(scope), b"")
         except Problem:
             return False  # it is told why through ASGI
-        if asked.last_event_id is not None:
+        if query.last_event_id is not None:
             return False
         offer.begin(_RAW_STREAM_HEADERS + self.cors.headers(scope), HEARTBEAT)
         if (wire := taken_over(offer)) is not None:
-            self._start(wire, asked, None)
+            self._start(wire, query, None)
         return True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -129,9 +129,9 @@ class Subscribe:
         if not (self.lifecycle.serving or await self.lifecycle.wait_until_serving(gone(scope))):
             await self._come_back(request, body)(scope, receive, send)
             return
-        asked = self._query_of(request, body)
+        query = self._query_of(request, body)
         try:
-            cursor, headers = await self._cursor(asked.last_event_id)
+            cursor, headers = await self._cursor(query.last_event_id)
         except (TransportUnavailable, TransportClosed):
             await self._come_back(request, body)(scope, receive, send)
             return
@@ -142,7 +142,7 @@ class Subscribe:
         # Some proxies pass the head on only once the body has begun.
         await send({"type": "http.response.body", "body": HEARTBEAT, "more_body": True})
         wire, carry = wire_for(scope, receive, send)
-        self._start(wire, asked, cursor)
+        self._start(wire, query, cursor)
         if carry is not None:
             await carry()
 
@@ -158,14 +158,11 @@ class Subscribe:
         parameters, generations = _parameters(request, body), _GENERATIONS[self.protocol]
         matchers = matchers_in(parameters, generations)
         grants = self.authorizer.subscriber(request)
-        self._check(matchers)
-        return Query(matchers, grants, last_event_id(request.headers.get("Last-Event-ID"), parameters, generations))
-
-    def _check(self, matchers: Sequence[Matcher]) -> None:
         try:
             self.matching.check(matchers)
         except InvalidMatcher as error:
             raise Problem(400, str(error)) from None
+        return Query(matchers, grants, last_event_id(request.headers.get("Last-Event-ID"), parameters, generations))
 
     async def _cursor(self, asked: str | None) -> tuple[Position, RawHeaders]:
         """Where the stream starts, and the response headers that say so.
@@ -195,14 +192,14 @@ class Subscribe:
         response.raw_headers += _RAW_STREAM_HEADERS if told is None else self._raw_headers_after(told)
         return response
 
-    def _start(self, wire: Wire, asked: Query, cursor: Position | None) -> None:
+    def _start(self, wire: Wire, query: Query, cursor: Position | None) -> None:
         """``cursor``: None for what the audience gets from now on."""
-        audience = self.streams.audiences.enter(asked.matchers, asked.grants.subscribe)
+        audience = self.streams.audiences.enter(query.matchers, query.grants.subscribe)
         if cursor is None:
             cursor = self.streams.log.passed(audience)
-        stream = Stream(self.streams, wire, audience, cursor, self._deadline(asked.grants.expires))
+        stream = Stream(self.streams, wire, audience, cursor, self._deadline(query.grants.expires))
         if self.active is not None:
-            self.active.begin(stream, asked.matchers, asked.grants)
+            self.active.begin(stream, query.matchers, query.grants)
         stream.start()
         if self.lifecycle.draining:
             stream.finish()

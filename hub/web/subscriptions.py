@@ -73,7 +73,7 @@ class Subscriptions:
 
     async def _answer(self, request: Request) -> Response:
         grants = self.authorizer.subscriber(request)
-        resource = Resource.of(_segments(request), self.protocol)
+        resource = Resource.of(segments_of(request), self.protocol)
         if resource is None:
             raise _not_found()
         self.authorizer.allow_read(grants, resource.path)
@@ -96,8 +96,8 @@ class Subscriptions:
         return single(documents[resource.path], last_event_id, generation)
 
 
-def _segments(request: Request) -> Sequence[str]:
-    """Of the path as it was sent: a slash within a segment is encoded there, and decoded in ASGI's ``path``."""
+def segments_of(request: Request) -> Sequence[str]:
+    """What follows `ROOT` in the path as it was sent, where a slash within a segment is still encoded."""
     scope = request.scope
     sent = (scope.get("raw_path") or quote(scope["path"]).encode()).decode("latin-1")
     above = f"{scope.get('root_path', '')}{ROOT}".count("/")
@@ -106,22 +106,19 @@ def _segments(request: Request) -> Sequence[str]:
 
 def _cacheable(request: Request, body: bytes, media_type: str, last_event_id: str) -> Response:
     tag = f'"{sha256(last_event_id.encode() + body).hexdigest()[:32]}"'
+    # Where to follow what the document shows, from which event on (RFC 8288). Ids hold no control characters.
+    url = f"{own_origin(request)}{PATH}"
+    quoted = last_event_id.replace("\\", "\\\\").replace('"', '\\"').encode().decode("latin-1")
+    follow = f'last-event-id="{quoted}"; type="{EVENT_TYPE}"; content-type="{MEDIA_TYPES["1.0"]}"'
     headers = {
         "ETag": tag,
         "Cache-Control": CACHE_CONTROL,
         "Vary": "Authorization, Cookie",
-        "Link": _link(request, last_event_id),
+        "Link": f'<{url}>; rel="mercure"; {follow}',
     }
     if tag in request.headers.get("If-None-Match", ""):
         return Response(status_code=304, headers=headers)
     return Response(body, media_type=media_type, headers=headers)
-
-
-def _link(request: Request, last_event_id: str) -> str:
-    """Where to follow what the document shows, from which event on (RFC 8288). Ids hold no control characters."""
-    url = f"{own_origin(request)}{PATH}"
-    quoted = last_event_id.replace("\\", "\\\\").replace('"', '\\"').encode().decode("latin-1")
-    return f'<{url}>; rel="mercure"; last-event-id="{quoted}"; type="{EVENT_TYPE}"; content-type="{MEDIA_TYPES["1.0"]}"'
 
 
 def _not_found() -> Problem:

@@ -37,8 +37,10 @@ class Parameters:
             size=count(said["size"]) if "size" in said else None,
             ttl=duration(said["ttl"]) if "ttl" in said else None,
             sync=_one_of("sync", said.get("sync", "on"), "on", "off") == "on",
-            map_size=_map_size(said.get("map_size", "1GiB")),
+            map_size=size_in_bytes(said.get("map_size", "1GiB")),
         )
+        if not SMALLEST_MAP <= options.map_size < 1 << 46:
+            raise ValueError("map_size is between 1MiB and 64TiB")
         shared = _one_of("lock", said.get("lock", "exclusive"), "exclusive", "shared") == "shared"
         network_fs = _one_of("network_fs", said.get("network_fs", "no"), "yes", "no") == "yes"
         directory = _directory(parts.netloc + parts.path)
@@ -56,13 +58,6 @@ def _one_of(name: str, value: str, *choices: str) -> str:
     if value not in choices:
         raise ValueError(f"{name} is {' or '.join(choices)}, not {value!r}")
     return value
-
-
-def _map_size(text: str) -> int:
-    size = size_in_bytes(text)
-    if not SMALLEST_MAP <= size < 1 << 46:
-        raise ValueError("map_size is between 1MiB and 64TiB")
-    return size
 
 
 def make(directory: Path) -> None:

@@ -153,7 +153,7 @@ async def relay(directory: Path, update: Update) -> Receipt | None:
 
     Raises what the holder's append raised; also `TransportUnavailable` when its answer was lost.
     """
-    message = update.to_json() + b"\n"
+    message, ready = update.to_json() + b"\n", False
     if len(message) > LONGEST:
         return None
     try:
@@ -161,7 +161,10 @@ async def relay(directory: Path, update: Update) -> Receipt | None:
     except OSError:
         return None
     try:
-        if not await _ready(reader):
+        with suppress(OSError):  # TimeoutError is one
+            async with asyncio.timeout(GREETING):
+                ready = await reader.readline() == _READY
+        if not ready:
             return None
         async with asyncio.timeout(APPEND_TIMEOUT):
             writer.write(message)
@@ -170,14 +173,6 @@ async def relay(directory: Path, update: Update) -> Receipt | None:
         raise _lost() from error
     finally:
         writer.transport.abort()
-
-
-async def _ready(reader: asyncio.StreamReader) -> bool:
-    try:
-        async with asyncio.timeout(GREETING):
-            return await reader.readline() == _READY
-    except OSError:
-        return False
 
 
 def _outcome(line: bytes) -> Receipt | None:

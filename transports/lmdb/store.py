@@ -24,7 +24,6 @@ from transports.contract import (
     TransportFull,
     TransportReplaced,
     TransportUnavailable,
-    Update,
 )
 from transports.episode import Episode
 from transports.lmdb.environment import Environment, Locked, Options, unlocked
@@ -156,7 +155,9 @@ class Store(Environment):
             key = digest(update.idempotency_key) if update.idempotency_key else b""
             first = key and (keys.get(key) or self._first_with(txn, key))
             if first:
-                results.append(_repetition(first, update))
+                same = first.update.fingerprint == update.fingerprint
+                repetition = Receipt(first.position, first.update.id, repeated=True)
+                results.append(repetition if same else IdempotencyConflict())
                 continue
             position += 1
             updates.append((number(position), row))
@@ -292,9 +293,3 @@ def _put_all(
 ) -> None:
     if rows:
         txn.cursor(table).putmulti(rows, append=append)
-
-
-def _repetition(first: Entry, update: Update) -> Receipt | TransportError:
-    if first.update.fingerprint != update.fingerprint:
-        return IdempotencyConflict()
-    return Receipt(first.position, first.update.id, repeated=True)

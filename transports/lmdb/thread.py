@@ -126,7 +126,8 @@ class CommitThread(Generic[S]):
                 self._append(self._group())
                 self._call([self._calls.popleft() for _ in range(min(READS, len(self._calls)))])
                 if self._stalled:
-                    self._tell(self._recover)
+                    # All that was taken may have expired meanwhile, and then nothing is delivered that would say so.
+                    self._tell(setattr, self, "_stalled", False)
         finally:
             self._ended()
             self._tell(self._stopped.set_result, None)
@@ -184,10 +185,6 @@ class CommitThread(Generic[S]):
     def _tell(self, callback: Callable[..., object], *arguments: object) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(callback, *arguments)
-
-    def _recover(self) -> None:
-        """The thread is at work again. All that it took may have expired meanwhile, and then it delivers nothing."""
-        self._stalled = False
 
     def _deliver(
         self, futures: Sequence[asyncio.Future[Any]], results: Sequence[Any], entries: Sequence[Entry]

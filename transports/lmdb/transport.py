@@ -76,7 +76,7 @@ class LMDBTransport(Transport):
             return
         held = await self._hold()
         store = held.enter_context(closing(self._store(held)))
-        worker = CommitThread(store, self._add, self._push, held.close)
+        worker = CommitThread(store, self._add, self._ping_peers, held.close)
         try:
             await worker.submit(store.open)
             await self._listen(worker)
@@ -138,6 +138,7 @@ class LMDBTransport(Transport):
         return _submit(self._working(), update)
 
     async def forward_to_holder(self, update: Update) -> Receipt | None:
+        """`transports.contract.ForwardsInStandby`."""
         return await relay(self._parameters.directory, update)
 
     async def tail(self, after: Position) -> AsyncIterator[Sequence[Entry]]:
@@ -155,12 +156,9 @@ class LMDBTransport(Transport):
                 after = batch[-1].position
                 yield batch
             else:
-                await self._wait_for_append(appended)
-
-    async def _wait_for_append(self, appended: asyncio.Event) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(POLL if self.shared else None):
-                await appended.wait()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(POLL if self.shared else None):
+                        await appended.wait()
 
     async def read(self, after: Position, limit: int) -> Sequence[Entry]:
         page: Sequence[Entry] = await self._call(lambda store: store.read(after, limit))
@@ -219,7 +217,8 @@ class LMDBTransport(Transport):
         self._recent.add(entries)
         self._wake()
 
-    def _push(self) -> None:
+    def _ping_peers(self) -> None:
+        """After a commit, in the thread that made it."""
         if self._peers is not None:
             self._peers.ping()
 

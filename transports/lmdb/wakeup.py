@@ -51,15 +51,12 @@ class Peers:
         try:
             self._socket.sendto(b"", self._address(name))
         except ConnectionRefusedError:
-            self._forget(name)
+            # A dead peer's socket is removed; whatever else somebody keeps here refuses connections too, and stays.
+            with suppress(FileNotFoundError):
+                if stat.S_ISSOCK(os.stat(name, dir_fd=self._directory, follow_symlinks=False).st_mode):
+                    os.unlink(name, dir_fd=self._directory)
         except OSError:
             pass  # full: it has pings enough; gone: it has just left; not ours to write to: it polls
-
-    def _forget(self, name: str) -> None:
-        """Remove a dead peer's socket; whatever else somebody keeps here refuses connections too, and is not ours."""
-        with suppress(FileNotFoundError):
-            if stat.S_ISSOCK(os.stat(name, dir_fd=self._directory, follow_symlinks=False).st_mode):
-                os.unlink(name, dir_fd=self._directory)
 
     def _read(self) -> None:
         with suppress(OSError):

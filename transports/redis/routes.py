@@ -125,7 +125,8 @@ class _ManyServers(Route):
             self._addresses.remove(address)
             self._addresses.appendleft(address)
             return wire
-        raise RedisConnectionError(f"{self._nobody}: {_parameters(problem)}") from problem
+        late = f"it has not answered for {TRYING:g} s" if isinstance(problem, TimeoutError) else problem
+        raise RedisConnectionError(f"{self._nobody}: {late}") from problem
 
     @abstractmethod
     async def _by(self, address: HostPort) -> RedisConnection:
@@ -204,7 +205,3 @@ class ClusterRoute(_ManyServers):
     async def asking(self, wire: RedisConnection, error: AskError) -> RedisConnection:
         async with asyncio.timeout(TRYING):
             return await self._at(HostPort.told_by(wire, error))
-
-
-def _parameters(problem: BaseException | None) -> str:
-    return f"it has not answered for {TRYING:g} s" if isinstance(problem, TimeoutError) else str(problem)

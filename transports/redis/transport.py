@@ -98,7 +98,10 @@ class RedisTransport(Transport):
             route = self._parameters.route(self._keys.updates)
         except ValueError as error:
             raise InvalidTransport(self.url, str(error)) from None
-        lines = Connections(route, self._writer(route), Pipeline(route, _SCRIPTS), set())
+        replicas, wait = self._parameters.wait_replicas, self._parameters.wait_timeout
+        patience = max(PATIENCE, wait / 1000 + SLACK) if replicas else PATIENCE
+        writes = Pipeline(route, _SCRIPTS, patience, replicas=replicas, wait=wait)
+        lines = Connections(route, writes, Pipeline(route, _SCRIPTS), set())
         try:
             await self._examine(lines.reads)
         except TransportUnavailable as error:
@@ -110,11 +113,6 @@ class RedisTransport(Transport):
             await lines.reads.abort()
             raise
         self._lines = lines
-
-    def _writer(self, route: Route) -> Pipeline:
-        replicas, wait = self._parameters.wait_replicas, self._parameters.wait_timeout
-        patience = max(PATIENCE, wait / 1000 + SLACK) if replicas else PATIENCE
-        return Pipeline(route, _SCRIPTS, patience, replicas=replicas, wait=wait)
 
     async def _examine(self, line: Pipeline) -> None:
         """Is it a server that we can use, with nothing else under our names?"""

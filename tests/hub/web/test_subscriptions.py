@@ -14,7 +14,6 @@ from starlette.requests import Request
 
 from hub.config.settings import PATH
 from hub.presence.documents import ROOT
-from hub.web.subscriptions import _segments
 from tests.hub.serving import DEADLINE, KEY, TOPIC, WIRES, Served, bearer, problem, serving, token
 
 ISSUER = "https://issuer.example"
@@ -218,7 +217,7 @@ def test_the_resource_is_what_follows(root: str, spelling: str) -> None:
     for rest, segments in (("", []), ("/exact/a%2Fb", ["exact", "a%2Fb"]), ("/", [""])):
         sent = f"{root}{spelling}{rest}"
         scope = {"type": "http", "root_path": root, "path": unquote(sent), "raw_path": sent.encode()}
-        assert _segments(Request(scope)) == segments
+        assert segments_of(Request(scope)) == segments
 
 
 async def test_off_by_default() -> None:

@@ -278,8 +278,8 @@ async def test_poll(url: str, peers: list[Peer], monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("transports.lmdb.transport.POLL", 0.05)
     transport = LMDBTransport(f"{url}?lock=shared")
     await transport.open()
-    for name in os.listdir(transport._said.directory / "peers"):
-        os.unlink(transport._said.directory / "peers" / name)
+    for name in os.listdir(transport._parameters.directory / "peers"):
+        os.unlink(transport._parameters.directory / "peers" / name)
     reader = asyncio.create_task(collect(transport, 0, 1))
     peers.append(await Peer.start(f"{url}?lock=shared"))
     await peers[0].ask("append", names=["there"])
@@ -291,7 +291,7 @@ async def test_stale_sockets(url: str, peers: list[Peer]) -> None:
     """The socket of a killed process goes at the next commit, a closed one's at once."""
     transport = LMDBTransport(f"{url}?lock=shared")
     await transport.open()
-    directory = transport._said.directory / "peers"
+    directory = transport._parameters.directory / "peers"
     own = os.listdir(directory)
     peers.append(await Peer.start(f"{url}?lock=shared"))
     assert len(os.listdir(directory)) == 2
@@ -320,7 +320,7 @@ async def test_what_is_no_socket_is_left_alone(url: str) -> None:
     """Somebody's own files beside the wake-up sockets are not dead peers."""
     transport = LMDBTransport(f"{url}?lock=shared")
     await transport.open()
-    mine = transport._said.directory / "peers" / "customers.csv"
+    mine = transport._parameters.directory / "peers" / "customers.csv"
     mine.write_text("alice")
     await transport.append(an_update(1))
     await transport.close()
