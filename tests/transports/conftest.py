@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from tests.transports.outages import Opened
-from tests.transports.peer_process import Peer
 from tests.transports.topologies import Cluster, Sentinels
 from tests.transports.valkey import Redis, Valkey
 from transports import Transport, open_transport
+from transports.testing.peer import Peer
 
 
 @pytest.fixture

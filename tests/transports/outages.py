@@ -6,8 +6,8 @@ from contextlib import aclosing
 
 import pytest
 
-from tests.transports.contract import DEADLINE, an_update
 from transports import Entry, InvalidTransport, Receipt, Transport, TransportUnavailable, open_transport
+from transports.testing.suite import DEADLINE, an_update
 
 Opened = Callable[[str], Awaitable[Transport]]
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.transports.contract import SharedTransportContract, TransportContract
 from tests.transports.topologies import Cluster, Sentinels
 from tests.transports.valkey import Redis, Valkey
+from transports.testing.suite import SharedTransportContract, TransportContract
 
 
 class TestMemory(TransportContract):

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.transports.contract import an_update, ids
 from transports import HistoryTrimmed
 from transports.memory import ENTRY, LARGEST_DEFAULT, MemoryTransport, default_max_bytes
+from transports.testing.suite import an_update, ids
 
 
 async def test_history_is_bounded_in_bytes() -> None:

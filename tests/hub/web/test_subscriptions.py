@@ -14,6 +14,7 @@ from starlette.requests import Request
 
 from hub.config.settings import PATH
 from hub.presence.documents import ROOT
+from hub.web.subscriptions import segments_of
 from tests.hub.serving import DEADLINE, KEY, TOPIC, WIRES, Served, bearer, problem, serving, token
 
 ISSUER = "https://issuer.example"

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.transports.contract import an_update, collect, ids, waiting
-from tests.transports.peer_process import Peer
 from transports import HistoryTrimmed, InvalidTransport, TransportUnavailable
 from transports.lmdb.locks import Turnstile
 from transports.lmdb.transport import LMDBTransport
+from transports.testing.peer import Peer
+from transports.testing.suite import an_update, collect, ids, waiting
 
 DEADLINE = 30.0
 

@@ -11,8 +11,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.transports.contract import an_update, collect, ids
-from tests.transports.peer_process import Peer
 from transports import (
     IdempotencyConflict,
     Receipt,
@@ -25,6 +23,8 @@ from transports import (
 from transports.lmdb import relay as relay_module
 from transports.lmdb.relay import Relay, relay
 from transports.lmdb.transport import LMDBTransport
+from transports.testing.peer import Peer
+from transports.testing.suite import an_update, collect, ids
 
 
 @pytest.fixture

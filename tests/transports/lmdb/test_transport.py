@@ -14,8 +14,6 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from tests.transports.contract import an_update, collect, fill, ids
-from tests.transports.peer_process import Peer
 from tests.volumes import fill_up, small_volume
 from transports import (
     Entry,
@@ -33,6 +31,8 @@ from transports.lmdb.rows import row_of
 from transports.lmdb.store import Store
 from transports.lmdb.thread import Record
 from transports.lmdb.transport import LMDBTransport, Recent
+from transports.testing.peer import Peer
+from transports.testing.suite import an_update, collect, fill, ids
 
 MIB = 1 << 20
 

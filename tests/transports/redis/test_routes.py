@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.transports.contract import DEADLINE, an_update, collect, fill, ids, waiting
 from tests.transports.outages import Opened, recovered, refused, unavailable
 from tests.transports.topologies import SERVICE, Cluster, Replica, Sentinel, Sentinels
 from tests.transports.valkey import Valkey, free_ports, until
 from transports import HistoryTrimmed, Receipt, Transport, TransportUnavailable
+from transports.testing.suite import DEADLINE, an_update, collect, fill, ids, waiting
 
 UPDATES = "{mercure}:updates"
 

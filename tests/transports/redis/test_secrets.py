@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.transports.contract import an_update
 from tests.transports.outages import Opened, refused
 from tests.transports.valkey import Redis, Valkey, free_ports
+from transports.testing.suite import an_update
 
 
 async def test_a_password_in_a_file(opened: Opened, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

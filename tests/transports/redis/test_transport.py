@@ -11,7 +11,6 @@ from collections.abc import Iterator
 import pytest
 
 import transports.redis.transport
-from tests.transports.contract import DEADLINE, TOPICS, an_update, collect, fill, ids, waiting
 from tests.transports.outages import Opened, next_batch, recovered, refused, unavailable
 from tests.transports.valkey import Proxy, Valkey
 from transports import (
@@ -23,6 +22,7 @@ from transports import (
 )
 from transports.redis.transport import RedisTransport
 from transports.redis.url import Parameters
+from transports.testing.suite import DEADLINE, TOPICS, an_update, collect, fill, ids, waiting
 
 UPDATES = "{mercure}:updates"
 

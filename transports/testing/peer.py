@@ -24,11 +24,10 @@ class Peer:
         root = Path(__file__).parents[2]
         peer = cls(
             await asyncio.create_subprocess_exec(
-                *(sys.executable, "-W", "error", "-m", "tests.transports.peer_process", url, json.dumps(setup)),
+                *(sys.executable, "-W", "error", "-m", "transports.testing.peer", url, json.dumps(setup)),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
-                cwd=root,
-                env={**os.environ, "PYTHONPATH": str(root)},
+                env={**os.environ, "PYTHONPATH": os.pathsep.join([str(root), *sys.path])},
                 limit=1 << 24,
             )
         )

@@ -1,11 +1,7 @@
-"""What every transport must do, as tests that any transport can run.
+"""What every transport must do, as tests that any transport can run: `TransportContract`, `SharedTransportContract`.
 
-    class TestMine(TransportContract):           # SharedTransportContract, if processes may share a URL
-        durable = True                           # does history outlive `close`?
-        def url(self, tmp_path):                 # a fixture: one fresh URL; "?size=N" must bound its history
-            return f"mine://{tmp_path}"
-
-Override the fixture ``opened`` where parameters are given in another way, ``peer`` where a second process needs more.
+Override the fixture ``opened`` where parameters are given in another way than in a query, ``peer`` where a second
+process needs more than the URL.
 """
 
 import asyncio
@@ -14,7 +10,6 @@ from contextlib import aclosing
 
 import pytest
 
-from tests.transports.peer_process import Peer
 from transports import (
     DEAD,
     EARLIEST,
@@ -27,6 +22,7 @@ from transports import (
     Update,
     open_transport,
 )
+from transports.testing.peer import Peer
 
 DEADLINE = 30.0
 TOPICS = ("https://example.com/books/1", "https://example.com/books/{id}")
@@ -177,6 +173,26 @@ class TransportContract:
         assert await transport.position_of(first.id) == first.position
         assert (await transport.append(an_update(2, idempotency_key="k"))).repeated
         assert (await transport.append(an_update(3))).position > first.position
+
+    async def test_submit(self, transport: Transport) -> None:
+        """An append as a future has the same receipt, and the entry is there once it is done."""
+        async with asyncio.timeout(DEADLINE):
+            receipt = await transport.submit(an_update(1))
+        assert await transport.last() == (receipt.position, receipt.id) == (receipt.position, "urn:uuid:1")
+
+    async def test_pages_as_they_go_out(self, transport: Transport) -> None:
+        """A page has the events of what `read` returns, each with its topics and privacy; ``size`` cuts it short."""
+        updates = [an_update(n, data="x" * n, private=n % 2 == 0) for n in range(6)]
+        for update in updates:
+            await transport.append(update)
+        entries = await transport.read(0, 10)
+        page = await transport.page(0, 10, 1 << 20)
+        assert list(page.positions) == [entry.position for entry in entries]
+        assert list(page.events) == [entry.update.to_event() for entry in entries]
+        seen = [page.kinds[which] for which in page.which]
+        assert [(each.topics, each.private) for each in seen] == [(u.topics, u.private) for u in updates]
+        assert len(await transport.page(entries[0].position, 10, 1)) == 1
+        assert len(await transport.page(entries[-1].position, 10, 1 << 20)) == 0
 
     async def test_a_tail_from_the_start(self, transport: Transport) -> None:
         """A tail from 0 that runs beside appends sees each entry once, in order."""
