@@ -17,6 +17,11 @@ Position = int
 EARLIEST = "earliest"
 """The reserved event id that stands before the first entry (Mercure, "Reconnection")."""
 
+LOCK_TIMEOUT = 1.0
+"""Seconds that `Transport.open` waits for another process's lock where the URL does not say how long.
+
+A process that fails after that must not have looked healthy before: `hub.server.server` begins to listen later.
+"""
 APPEND_TIMEOUT = 10.0
 """Seconds that a store may take to make an update durable."""
 

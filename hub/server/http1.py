@@ -1,8 +1,30 @@
-"""uvicorn's HTTP/1.1 with bounds on what a client may send, and with connections that the application can take over."""
+"""uvicorn's HTTP/1.1 with bounds on what a client may send, and with connections that the application can take over.
+
+Theory of operation. A connection reads requests one after another, and answers them in their order:
+
+    HEAD --on_headers_complete--> BODY --on_message_complete--> HEAD
+      `--_refuse--> REFUSED <--_refuse--'
+
+    HEAD     what comes counts towards `MAX_HEAD`, and has `HEAD_TIMEOUT` to become whole
+    BODY     it is the body of the request whose head was read last, also when that has its answer already
+    REFUSED  what came is no request: nothing is read any more. Earlier requests are answered, then the connection ends
+
+The parser calls back for what it finds while `data_received` feeds it. A request whose turn has come while it is being
+parsed waits in ``_whole`` until the parser returns, for most small bodies come with their heads or right after: then
+it is offered to the application's `Direct` as a whole, and what that does not take goes the way of every ASGI request,
+with a task of its own. Requests that come before earlier ones have their answers wait in uvicorn's ``pipeline``.
+
+A stream's connection is taken over once its head is out: `take_over` gives the transport to another protocol, and
+nothing of this one is left. Two things must not break: an answer is never written in the middle or in the place of
+another (`_refuse`), and bytes of a body are never read as a request (`_feed`). ``tests/hub/server/test_http1.py`` has
+what RFC 9112 wants, ``tests/e2e/test_fuzz.py`` what nobody wants. What we lean on in uvicorn beyond its interface is
+listed in ``tests/hub/server/test_uvicorn.py``.
+"""
 
 import asyncio
 import re
 from contextlib import suppress
+from enum import Enum
 from functools import lru_cache
 from http import HTTPStatus
 from math import inf
@@ -18,13 +40,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 
 from hub.fanout.wire import CONNECTION, Direct, RawHeaders, chunk
+from hub.server import head
+from hub.server.head import MAX_HEAD, HeadBounds
 
-MAX_HEAD = 64 * 1024
-"""Bytes of a request before its body: httptools itself takes megabytes. A query with 1,000 topics fits."""
 MAX_PIPELINED = 16
 """Requests that may wait behind a running one; hardly any client sends one, and uvicorn itself takes any number."""
-HEAD_TIMEOUT = 10.0
-"""Seconds that a client may take to send them: httptools itself waits for ever."""
 SMALL_BODY = 16 * 1024
 """Bytes of a body up to which it is waited for, so that the request can be taken as a whole."""
 BODY_WAIT = 1.0
@@ -82,6 +102,14 @@ class UntilClose(RequestResponseCycle):
         await super().send(message)
 
 
+class State(Enum):
+    """What the next bytes of a connection are; the page at the top of this file says who moves it."""
+
+    HEAD = "of a request's head"
+    BODY = "of a request's body"
+    REFUSED = "ignored"
+
+
 class _Request(NamedTuple):
     """A request whose turn has come: uvicorn's view of it, and who answers it through ASGI."""
 
@@ -90,24 +118,19 @@ class _Request(NamedTuple):
 
 
 class HubProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 with bounds on the request head, and with connections that the application can take over.
+    """One connection, and an `hub.fanout.wire.Offer` while a request runs on it."""
 
-    A request that has arrived as a whole is offered to the application's `Direct` first. What that does not take goes
-    the way of every ASGI request, with a task of its own.
-    """
-
-    _head = 0
-    _in_head = True
-    _fields = 0
-    _timer: asyncio.TimerHandle | None = None
-    _deadline = inf
+    _state = State.HEAD
     _idle = False
-    _closed: asyncio.Future[None] | None = None
+    """Whether nothing was asked since the last answer: the time that runs is that of a kept connection."""
     _parsing = False
+    """Whether the parser is at work: what it finds is acted on after it."""
     _whole: _Request | None = None
+    """A request whose turn has come while its body may still be missing."""
     _body_timer: asyncio.TimerHandle | None = None
+    """Runs while that is waited for."""
     _running: RequestResponseCycle | None = None
-    _refused = False
+    _closed: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         # uvicorn's own asks the kernel for both addresses, 12 % of what a connection costs, and hardly anybody reads
@@ -116,10 +139,11 @@ class HubProtocol(HttpToolsProtocol):
         self.transport = transport
         self.flow = FlowControl(transport)
         self.scheme = "https" if is_ssl(transport) else "http"
-        self._close_in(HEAD_TIMEOUT)
+        self._bounds = HeadBounds(self.loop, transport.close)
+        self._bounds.close_in(head.HEAD_TIMEOUT)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_timer()
+        self._bounds.stop()
         self._stop_waiting()
         if self._running is not None:
             # uvicorn tells the newest request alone, which may be one that waits behind this.
@@ -136,18 +160,18 @@ class HubProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._fields = 0
+        self._bounds.fields = 0
         self._hosts: list[bytes] = []
         if self._idle:
             self._idle = False
-            self._close_in(HEAD_TIMEOUT)
+            self._bounds.close_in(head.HEAD_TIMEOUT)
         extensions: dict[str, Any] = {CONNECTION: self}
         self.scope["extensions"] = extensions
 
     def on_header(self, name: bytes, value: bytes) -> None:
         # The trailers of a chunked body come here too. An error in a callback is a 400 and the end of the connection.
-        self._fields += len(name) + len(value)
-        if self._fields > MAX_HEAD:
+        self._bounds.fields += len(name) + len(value)
+        if self._bounds.fields > MAX_HEAD:
             raise _head_too_large()
         name = name.lower()
         if name == b"host":
@@ -161,10 +185,10 @@ class HubProtocol(HttpToolsProtocol):
         self._check_head(version, method)
         if self.parser.should_upgrade():
             return  # `_feed` has the head read again, without the field that makes it so
-        self._close_in(inf)
+        self._bounds.close_in(inf)
         if len(self.pipeline) >= MAX_PIPELINED:
             raise Refusal(HTTPStatus.BAD_REQUEST, f"more than {MAX_PIPELINED} pipelined requests")
-        self._in_head = False
+        self._state = State.BODY
         scope: Any = self.scope
         scope["method"], scope["http_version"] = method.decode("ascii"), version
         self._read_target(scope)
@@ -233,17 +257,17 @@ class HubProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         # Not before: a body that still arrives after an early answer is not the head of another request.
-        self._in_head, self._head = True, 0
+        self._state, self._bounds.received = State.HEAD, 0
         super().on_message_complete()
 
     def data_received(self, data: bytes) -> None:
-        if self._refused:
+        if self._state is State.REFUSED:
             return
-        if self._in_head:
-            if self._head > MAX_HEAD:
+        if self._state is State.HEAD:
+            if self._bounds.received > MAX_HEAD:
                 self._refuse(_head_too_large())
                 return
-            self._head += len(data)
+            self._bounds.received += len(data)
         refusal: Refusal | None = None
         self._parsing = True
         try:
@@ -282,7 +306,7 @@ class HubProtocol(HttpToolsProtocol):
 
         An answer in the middle of another, or in the place of another, would be worse than none.
         """
-        self._refused = True
+        self._state = State.REFUSED
         current: RequestResponseCycle | None = self.cycle
         if current is None or current.response_complete:
             self.transport.write(_text_response(refusal))
@@ -306,30 +330,7 @@ class HubProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         self.flow.resume_reading()
         self._idle = True
-        self._close_in(self.timeout_keep_alive)
-
-    def _close_in(self, seconds: float) -> None:
-        """Close the connection then, unless `_close_in` is called again.
-
-        A timer for each request's head, and another for the time after its answer, would cost more than to parse it:
-        one runs, and looks at the deadline when it fires.
-        """
-        self._deadline = self.loop.time() + seconds
-        if self._timer is None and seconds < inf:
-            self._timer = self.loop.call_later(seconds, self._look_at_deadline)
-
-    def _look_at_deadline(self) -> None:
-        self._timer = None
-        left = self._deadline - self.loop.time()
-        if left <= 0:
-            self.transport.close()
-        else:
-            self._close_in(left)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._bounds.close_in(self.timeout_keep_alive)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override]
         """The request's head is there and its turn has come; whether its body is there too, the parser will see."""
@@ -416,7 +417,7 @@ class HubProtocol(HttpToolsProtocol):
             return None
         self.cycle.response_complete = True
         self.cycle.on_response = lambda: None
-        self._stop_timer()
+        self._bounds.stop()
         self.connections.discard(self)
         self.flow.resume_reading()
         self.transport.set_protocol(protocol)

@@ -20,6 +20,7 @@ from hub.config.values import EVERY_INTERFACE, Address, shown_address
 from hub.server.http1 import HubProtocol
 from hub.web.app import Hub, application
 from transports import InvalidTransport
+from transports.contract import LOCK_TIMEOUT
 from transports.episode import Seldom
 
 BACKLOG = 4096
@@ -36,9 +37,8 @@ ANSWERING = 2.0
 """Seconds that requests under way may take once the streams are let go."""
 LOOK = 0.01
 """Seconds between two looks whether they are over; uvicorn's own end takes a tenth of a second at least."""
-STANDBY_AFTER = 1.5
-"""Seconds that the store may take to open before we listen. More than the default `lock_timeout`: a process that is
-going to fail must not look healthy before."""
+STANDBY_AFTER = LOCK_TIMEOUT + 0.5
+"""Seconds that the store may take to open before we listen: a process that is going to fail must not look healthy."""
 ENDING = (signal.SIGTERM, signal.SIGINT)
 INVALID = 2
 """The exit code for what has to be set otherwise."""

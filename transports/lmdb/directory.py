@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import unquote
 
+from transports.contract import LOCK_TIMEOUT
 from transports.lmdb.environment import Options
 from transports.lmdb.file import file_system_of, is_networked
 from transports.urls import count, duration, parameters, size_in_bytes, split
@@ -44,7 +45,8 @@ class Parameters:
         shared = _one_of("lock", said.get("lock", "exclusive"), "exclusive", "shared") == "shared"
         network_fs = _one_of("network_fs", said.get("network_fs", "no"), "yes", "no") == "yes"
         directory = _directory(parts.netloc + parts.path)
-        return cls(directory, shared, duration(said.get("lock_timeout", "1s")), options, network_fs)
+        lock_timeout = duration(said["lock_timeout"]) if "lock_timeout" in said else LOCK_TIMEOUT
+        return cls(directory, shared, lock_timeout, options, network_fs)
 
 
 def _directory(path: str) -> Path:

@@ -13,8 +13,8 @@ from hub.auth.keys import sign
 from hub.cli.minting import of_1_0
 from hub.config.values import seconds
 from hub.fanout.wire import CHATTER
-from hub.server import http1 as protocol
-from hub.server.http1 import MAX_HEAD
+from hub.server import head
+from hub.server.head import MAX_HEAD
 from hub.server.server import SILENCE, bind
 from tests.hub.serving import DEADLINE, KEY, PUBLISHER, TOPIC, WIRES, Served, bearer, serving, token, until
 from transports import Receipt, Update
@@ -59,7 +59,7 @@ async def test_a_long_query_is_served(served: Served) -> None:
 
 async def test_half_a_request_does_not_wait_for_ever(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """A head that never ends, and a connection that never begins one, are closed."""
-    monkeypatch.setattr(protocol, "HEAD_TIMEOUT", 0.1)
+    monkeypatch.setattr(head, "HEAD_TIMEOUT", 0.1)
     for half in (b"", GET):
         reader, writer = await served.raw(half)
         assert await answer(reader) == b""
@@ -120,7 +120,7 @@ async def test_pipelined_requests_are_bounded(served: Served) -> None:
 @pytest.mark.parametrize("rest", [b"\r\n", b"GET"])
 async def test_a_kept_connection_does_not_dawdle(served: Served, rest: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bytes that begin no request, or only half of one, do not keep an idle connection open."""
-    monkeypatch.setattr(protocol, "HEAD_TIMEOUT", 0.2)
+    monkeypatch.setattr(head, "HEAD_TIMEOUT", 0.2)
     reader, writer = await served.raw(b"GET /healthz HTTP/1.1\r\nHost: hub\r\n\r\n")
     await reader.readuntil(b"live\n")
     writer.write(rest)

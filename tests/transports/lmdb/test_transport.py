@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -151,6 +152,18 @@ async def test_what_nobody_waits_for(transport: LMDBTransport) -> None:
         await asyncio.sleep(0)
         append.cancel()
     assert (await transport.last())[0] == 0
+
+
+async def test_the_interpreter_is_as_it_was(tmp_path: Path) -> None:
+    """It switches threads more often while a store is open, and as before once the last one is closed."""
+    before = sys.getswitchinterval()
+    stores = [LMDBTransport(f"lmdb://{tmp_path}/{name}") for name in "ab"]
+    for store in stores:
+        await store.open()
+    for store in stores:
+        assert sys.getswitchinterval() < before
+        await store.close()
+    assert sys.getswitchinterval() == before
 
 
 def test_recent() -> None:
