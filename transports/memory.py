@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -63,6 +62,8 @@ class MemoryTransport(Transport):
         except ValueError as error:
             raise InvalidTransport(url, str(error)) from None
         self._ring: list[Entry | None] = []
+        self._sizes: list[int] = []
+        """Of the entries, in the same places."""
         self._first: Position = 1
         """The oldest position that history still has; after the last one when it has none."""
         self._bytes = 0
@@ -99,16 +100,17 @@ class MemoryTransport(Transport):
     def _put(self, entry: Entry) -> None:
         if entry.position - self._first >= self._size:
             self._forget_oldest()
-        slot = self._slot(entry.position)
+        slot, size = self._slot(entry.position), _size(entry.update)
         if slot == len(self._ring):
             self._ring.append(entry)
+            self._sizes.append(size)
         else:
-            self._ring[slot] = entry
+            self._ring[slot], self._sizes[slot] = entry, size
         self._last = (entry.position, entry.update.id)
         self._ids.setdefault(entry.update.id, []).append(entry.position)
         if entry.update.idempotency_key:
             self._keys[entry.update.idempotency_key] = entry
-        self._bytes += _size(entry.update)
+        self._bytes += size
         while self._bytes > self._max_bytes and self._first < entry.position:
             self._forget_oldest()
 
@@ -117,7 +119,7 @@ class MemoryTransport(Transport):
         entry, self._ring[slot] = self._ring[slot], None
         self._first += 1
         assert entry is not None  # noqa: S101 - what is between the first and the last position is there
-        self._bytes -= _size(entry.update)
+        self._bytes -= self._sizes[slot]
         if entry.update.idempotency_key:
             del self._keys[entry.update.idempotency_key]
         positions = self._ids[entry.update.id]
@@ -155,8 +157,8 @@ class MemoryTransport(Transport):
         if after < first - 1 and not (after == 0 and from_start):
             raise HistoryTrimmed
         start = max(after + 1, first)
-        found = (self._ring[self._slot(at)] for at in range(start, min(start + limit, last + 1)))
-        return [entry for entry in found if entry is not None]
+        # Between the first and the last each place is taken.
+        return [self._ring[self._slot(at)] for at in range(start, min(start + limit, last + 1))]  # type: ignore[misc]
 
     async def position_of(self, event_id: str) -> Position | None:
         self._must_be_open()
@@ -181,5 +183,8 @@ class MemoryTransport(Transport):
 
 def _size(update: Update) -> int:
     """About the bytes that an update takes."""
-    texts = (update.id, update.data, *update.topics, update.idempotency_key or "")
-    return ENTRY + sum(map(sys.getsizeof, texts))
+    data = update.data
+    size = ENTRY + len(update.id) + (len(data) if data.isascii() else 4 * len(data))
+    for topic in update.topics:
+        size += len(topic)
+    return size

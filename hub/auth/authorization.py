@@ -107,9 +107,10 @@ class Authorizer:
         Another scheme than Bearer is for somebody else, such as a proxy that asks for a password (RFC 7235): it
         counts as no token.
         """
-        headers = request.headers.getlist("authorization")
-        # The scheme in any case (RFC 9110 section 11.1).
-        bearers = [value for value in headers if value.replace("\t", " ").partition(" ")[0].lower() == "bearer"]
+        bearers = request.headers.getlist("authorization")
+        if len(bearers) != 1 or not bearers[0].startswith("Bearer "):
+            # The scheme in any case (RFC 9110 section 11.1).
+            bearers = [value for value in bearers if value.replace("\t", " ").partition(" ")[0].lower() == "bearer"]
         if bearers:
             return _Presented([_bearer(bearers)], "header")
         if "authorization" in request.query_params:

@@ -16,9 +16,9 @@ with a task of its own. Requests that come before earlier ones have their answer
 
 A stream's connection is taken over once its head is out: `take_over` gives the transport to another protocol, and
 nothing of this one is left. Two things must not break: an answer is never written in the middle or in the place of
-another (`_refuse`), and bytes of a body are never read as a request (`_feed`). ``tests/hub/server/test_http1.py`` has
-what RFC 9112 wants, ``tests/e2e/test_fuzz.py`` what nobody wants. What we lean on in uvicorn beyond its interface is
-listed in ``tests/hub/server/test_uvicorn.py``.
+another (`_refuse`), and bytes of a body are never read as a request (`_ignore_upgrade`).
+``tests/hub/server/test_http1.py`` has what RFC 9112 wants, ``tests/e2e/test_fuzz.py`` what nobody wants. What we lean
+on in uvicorn beyond its interface is listed in ``tests/hub/server/test_uvicorn.py``.
 """
 
 import asyncio
@@ -182,7 +182,8 @@ class HubProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         version, method = self.parser.get_http_version(), self.parser.get_method()
-        self._check_head(version, method)
+        if version != "1.1" or len(self._hosts) != 1 or method == b"CONNECT" or not _is_host(self._hosts[0]):
+            self._check_head(version, method)
         if self.parser.should_upgrade():
             return  # `_feed` has the head read again, without the field that makes it so
         self._bounds.close_in(inf)
@@ -249,16 +250,14 @@ class HubProtocol(HttpToolsProtocol):
             on_response=self.on_response_complete,
         )
 
-    def on_body(self, body: bytes) -> None:
-        if not self.cycle.response_complete:
-            super().on_body(body)
-
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
             return
         # Not before: a body that still arrives after an early answer is not the head of another request.
         self._state, self._bounds.received = State.HEAD, 0
-        super().on_message_complete()
+        if not self.cycle.response_complete:
+            self.cycle.more_body = False
+            self.cycle.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         if self._state is State.REFUSED:
@@ -271,7 +270,10 @@ class HubProtocol(HttpToolsProtocol):
         refusal: Refusal | None = None
         self._parsing = True
         try:
-            self._feed(data)
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                self._ignore_upgrade(data, upgrade.args[0])
         except httptools.HttpParserError as error:
             refusal = Refusal.of(error, data)
         self._parsing = False
@@ -280,24 +282,25 @@ class HubProtocol(HttpToolsProtocol):
         if refusal is not None:
             self._refuse(refusal)
 
-    def _feed(self, data: bytes) -> None:
-        """Parse, and ignore every ``Upgrade`` (RFC 9110 section 7.8: a server may).
+    def _ignore_upgrade(self, data: bytes, end: int) -> None:
+        """Serve the request whose head ends there in spite of its ``Upgrade`` (RFC 9110 section 7.8: a server may).
 
         The parser takes what follows such a head for another protocol, so that the request would lose its body and the
         body would be read as the next request. Nothing turns that off. So a head that asks for an upgrade is read
         again by a new parser, without the field; what comes after it follows as it was sent.
         """
         while True:
+            version = self.parser.get_http_version().encode()
+            fields = b"".join([b"%b: %b\r\n" % field for field in self.headers if field[0] != b"upgrade"])
+            head = b"%b %b HTTP/%b\r\n%b\r\n" % (self.parser.get_method(), self.url, version, fields)
+            data = head + data[end:]
+            # Like uvicorn's own, which takes what comes after a request with ``Connection: close``.
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
             try:
                 self.parser.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
-                version = self.parser.get_http_version().encode()
-                fields = b"".join([b"%b: %b\r\n" % field for field in self.headers if field[0] != b"upgrade"])
-                head = b"%b %b HTTP/%b\r\n%b\r\n" % (self.parser.get_method(), self.url, version, fields)
-                data = head + data[upgrade.args[0] :]
-                # Like uvicorn's own, which takes what comes after a request with ``Connection: close``.
-                self.parser = httptools.HttpRequestParser(self)
-                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+                end = upgrade.args[0]  # of the head of another request, behind that one
             else:
                 return
 

@@ -4,26 +4,29 @@ import asyncio
 import re
 from urllib.parse import unquote_to_bytes
 
-from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 
+from hub.fanout.wire import RawHeaders
 from hub.problems import Problem
 
 FORM = "application/x-www-form-urlencoded"
+_FORM = FORM.encode()
 BODY_TIMEOUT = 30.0
 """Seconds that a client may take to send its body."""
 DISCARD = 16 * 1024 * 1024
 """Bytes of a body that is too large that are read all the same: a client that is cut off does not see the answer."""
 
 
-def check_form(headers: Headers, example: str) -> None:
+def check_form(headers: RawHeaders, example: str) -> None:
     """`Problem` 415 unless the body is a form in UTF-8, as it is. ``example``: one line of such a form."""
-    if headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
+    named = dict(headers)
+    content_type, coding = named.get(b"content-type", b""), named.get(b"content-encoding", b"")
+    if content_type == _FORM and not coding:
+        return
+    if coding.strip().lower() not in (b"", b"identity"):
         # RFC 9110 section 12.5.3: which codings would have been taken.
         raise Problem(415, "the body must not be compressed", {"Accept-Encoding": "identity"})
-    value = headers.get("Content-Type", "")
-    if value == FORM:
-        return
+    value = content_type.decode("latin-1")
     media_type, _, parameters = value.lower().partition(";")
     if media_type.strip() != FORM:
         raise Problem(415, f"the body must be {FORM}, such as {example}")

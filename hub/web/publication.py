@@ -15,6 +15,7 @@ MAX_KEY = 255
 
 Form = dict[str, list[str]]
 
+_FIELDS = frozenset(("topic", "data", "private", "id", "type", "retry"))
 _STRING = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 
 
@@ -34,7 +35,7 @@ def parse_form(body: bytes) -> Form:
 
 def update_from(form: Form, matching: Matching) -> Update:
     """The update that a form describes; `Problem` 400 or 413 says which field is wrong. Unknown fields are ignored."""
-    if any(name.startswith("topic[") for name in form):
+    if not _FIELDS.issuperset(form) and any(name.startswith("topic[") for name in form):
         # What PHP's http_build_query makes of an array; as an unknown field it would be lost without a word.
         raise Problem(400, "the form has topic[…]: repeat the field 'topic' without brackets, as in topic=a&topic=b")
     topics = _topics(form.get("topic", []), matching)

@@ -121,7 +121,7 @@ class Publish:
 
     def _permission(self, request: HTTPConnection) -> Permission:
         """Raises `Problem`."""
-        check_form(request.headers, "topic=https%3A%2F%2Fexample.com%2Fbooks%2F1&data=text")
+        check_form(request.scope["headers"], "topic=https%3A%2F%2Fexample.com%2Fbooks%2F1&data=text")
         grants = self.authorizer.publisher(request)
         return Permission(grants, idempotency_key(request.headers.getlist("Idempotency-Key")))
 

@@ -150,7 +150,7 @@ class Subscribe:
         """The form of a QUERY (RFC 10008), whose parameters may be too many for a URL; `Problem` 400, 408, 413, 415."""
         if request.method != "QUERY":
             return b""
-        check_form(request.headers, "match=https%3A%2F%2Fexample.com%2Fbooks%2F1")
+        check_form(request.scope["headers"], "match=https%3A%2F%2Fexample.com%2Fbooks%2F1")
         return await read_body(request, self.max_body)
 
     def _query_of(self, request: HTTPConnection, body: bytes) -> Query:
