@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 ABSENT = {*PACKAGES, "gcc", "clang", "c99", "c89", "valkey-server", "nginx", "docker", "dockerd"} - {"bash", "git"}
 QUICK = [
     *("tests/bench", "tests/e2e/test_docs.py", "tests/e2e/test_browser.py", "tests/transports/test_contract.py"),
-    *("tests/transports/test_redis_secrets.py", "tests/hub/test_cli.py"),
+    *("tests/transports/redis/test_secrets.py", "tests/hub/cli"),
 ]
 MUST_SAY = ("Tests that need", "redis-server", "curl", "chromium", "apt-get install")
 
