@@ -15,7 +15,7 @@ from hub.config.settings import PATH
 from tests.e2e.processes import LOST, Address, Connection, Hubs, subscribed, until
 from tests.hub.serving import PUBLISHER, TOPIC
 
-MUTATIONS = 3000
+MUTATIONS = 2500
 AT_ONCE = 16
 PATIENCE = 0.1
 """Seconds until an answer that does not end is taken for a stream, or for a request that the hub waits for."""
