@@ -161,9 +161,21 @@ def test_no_command_stands_outside_of_a_tested_block(page: Path) -> None:
 
 def test_the_links_point_at_something() -> None:
     """No page points at a file that is missing."""
-    for page in PAGES:
+    for page in (
+        *PAGES,
+        *sorted((ROOT / "docs/decisions").glob("*.md")),
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "SECURITY.md",
+    ):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} points at {target}"
+
+
+def test_the_files_that_are_named_exist() -> None:
+    """A page that names a file of the code names one that is there."""
+    for page in (*PAGES, ROOT / "CONTRIBUTING.md"):
+        for name in re.findall(r"`((?:hub|transports|tests|bench)/[\w/.-]+)`", page.read_text()):
+            assert (ROOT / name).exists(), f"{page.name} names {name}"
 
 
 def test_every_clause_names_a_test_that_is_there() -> None:
