@@ -1,4 +1,25 @@
-"""Who gets what: subscribers with the same matchers and the same grants form one audience, matched once for all."""
+"""Who gets what: subscribers with the same matchers and the same grants form one audience, matched once for all.
+
+Theory of operation. An audience keeps its live members in two kinds of lists. Connections that were taken over stand
+in ``_direct``, with their descriptors in a parallel list: walking a list of numbers in the order of its memory and
+calling ``os.write`` for each is what a delivery costs. All others stand in ``_others`` and are sent to through their
+wires.
+
+A push may be spread over several turns of the event loop, so that 10,000 writes hold nobody up. `begin` makes all
+members owed the bytes; each `push` gives them to some more. Until `pending` is False again:
+
+    the first ``_pushed`` of the direct members have got the bytes, all others are owed them,
+    whoever joins is owed them too, and whoever leaves takes no place of another: a gap before ``_pushed`` is closed
+    with the last of those who have got them, a gap behind it with the last of all (`leave`)
+
+Two things hold at every ``await``: a member of the lists has nothing buffered in this process, so that nothing is
+asked before a write; and a descriptor in the list is open and this member's. The kernel gives a closed number to the
+next connection, to whom a private update would go: `leave` must therefore be called before the event loop closes the
+socket, which it does right after ``connection_lost``. ``tests/hub/fanout/test_audiences.py`` tries joins and leaves
+in all orders, ``test_stream.py`` churns connections under private updates and finds no stranger's.
+
+The index (`Audiences`) finds the audiences of an update: exact matchers by their topic, templates by how they begin.
+"""
 
 import os
 from collections import Counter

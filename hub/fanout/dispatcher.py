@@ -1,4 +1,15 @@
-"""Follows the log, whoever wrote it, and pushes each update to the audiences that get it."""
+"""Follows the log, whoever wrote it, and pushes each update to the audiences that get it.
+
+Theory of operation. There is one dispatcher and one cursor (`Log.position`) in a process, and publishing never
+touches it: `Transport.tail` brings everybody's entries in batches. A batch is sorted into one text for each audience,
+pushed, and only then is the cursor advanced, with nothing awaited between the last push and the advance. What a
+stream that falls behind in the middle goes on from is `Log.position` if it is still owed the batch, and `Log.ahead`
+if it has got it.
+
+When the store is away the tail is taken up again from the cursor, and subscribers keep their connections. When entries
+are gone that had to be pushed (`HistoryTrimmed`), all streams are ended: they come back and are told what they missed.
+``tests/hub/fanout/test_fan_out.py`` runs dispatcher, audiences and streams against what each subscriber has to get.
+"""
 
 import asyncio
 import logging

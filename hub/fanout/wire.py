@@ -2,6 +2,15 @@
 
 Which of the two is in use never shows in behaviour. Both take whole events, so that a stream that is ended
 always ends between two of them.
+
+Theory of operation. *Taken over*: once the response head is out, `Offer.take_over` gives the connection's transport
+to `TakenOver`, and the server forgets it. Bytes go straight to the descriptor; only what the kernel refuses goes
+through the transport, whose buffer has its high water at 0, so that ``resume_writing`` means that it is empty again.
+The descriptor is valid from `attach` to ``connection_lost``, which forgets it before the event loop closes it.
+*ASGI*: the request's own task carries what `send` has put down, and a bounded backlog says when its reader is slow.
+
+A wire tells its `Listener`, the stream, two things: ``drained`` after each `send` that said False, once nothing waits
+any more, and ``lost``, once, whoever has ended the connection. ``tests/hub/fanout/test_stream.py`` runs on both.
 """
 
 import asyncio

@@ -2,6 +2,17 @@
 
 The store lists every process's subscriptions (`transports.Presence`). Each begins and ends with one update in the log,
 also when its process is killed: another one then notices, and announces the ends.
+
+Theory of operation. `begin` and `end` only queue changes, so that a stream never waits for the store. `announce`
+takes them in parts: what begins is entered in the store, then published; what ends is marked as ended in the store,
+then published, then removed. Whoever lists the store and then follows the log therefore sees each change at least
+once, and a process that dies in between leaves a row that tells another one what is still to be announced. Begin and
+end have idempotency keys of their own, so that the log has each of them once, however many announce it.
+
+`watch` counts this process up every `BEAT` seconds. A count that stands still for `LEASE` seconds, under the eyes of
+an observer that could see the store all the time, is a dead process's: it is marked dead, its ends are announced, and
+it is forgotten. A process that finds itself marked dead goes on under another name, with other subscribers: an id
+that has ended stays ended. ``tests/hub/presence/test_active.py`` kills, freezes and empties.
 """
 
 import asyncio
@@ -61,11 +72,11 @@ class ActiveSubscriptions:
         self._late = False
 
     def begin(self, stream: Hashable, matchers: Iterable[Matcher], grants: Grants) -> None:
-        """A subscriber has come; each of its matchers is a subscription."""
+        """Begin a subscription for each of a subscriber's matchers."""
         self._hold(stream, [Subscription(m, "", grants.payload(m, self._matching)) for m in matchers])
 
     def end(self, stream: Hashable) -> None:
-        """It has left. One that never came is no error."""
+        """End a subscriber's subscriptions. Unknown streams are ignored."""
         self._change(False, self._held.pop(stream, ()))
 
     def _hold(self, stream: Hashable, subscriptions: Iterable[Subscription]) -> None:
@@ -97,7 +108,7 @@ class ActiveSubscriptions:
                     part = await self._pending_after(part)
 
     async def _pending_after(self, part: Sequence[Change]) -> list[Change]:
-        """Tell them; what is to be told again, after a while. It does not go back to those that nobody heard of."""
+        """Announce the changes; return those that must be retried, after a pause."""
         node = self._node
         try:
             return await self._tell(node, part)
@@ -195,7 +206,7 @@ class ActiveSubscriptions:
             self._count = count
 
     async def _bury_predecessors(self) -> None:
-        """A store that only one process can have is ours: whoever else is in it has ended."""
+        """With an exclusive store, every other node listed is dead."""
         while True:
             try:
                 for node, count in (await self._presence.beat(self._node)).items():

@@ -135,10 +135,9 @@ class Store(Environment):
         return results
 
     def _trim_after(self, txn: lmdb.Transaction[bytes], count: int, size: int, spare: int) -> None:
-        """Make room for what was added. Where nothing but the map bounds history, it is looked at now and then.
+        """Trim as much as this commit added. Where nothing but the capacity bounds history, look at it now and then.
 
-        Each question to LMDB may cost a wait for the interpreter's lock. While something has to go, some go with each
-        commit.
+        Each LMDB call may wait for the GIL. While there is something to trim, each commit trims some.
         """
         self._unlooked += size
         bounded = self._options.size is not None or self._options.ttl is not None
@@ -165,7 +164,7 @@ class Store(Environment):
             if key:
                 keys[key] = Entry(position, update)
             results.append(Receipt(position, update.id))
-        # One call for each table: a call of LMDB may cost a wait for the interpreter's lock.
+        # One call for each table: each LMDB call may wait for the GIL.
         _put_all(txn, self._tables.updates, updates, append=True)
         _put_all(txn, self._tables.ids, ids)
         _put_all(txn, self._tables.keys, [(key, number(entry.position)) for key, entry in keys.items()])

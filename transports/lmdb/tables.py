@@ -74,8 +74,8 @@ def trim(
 ) -> int:
     """Remove at most ``limit`` of the oldest updates, never the newest, and what names them; says how many.
 
-    They go while there are more than ``size``, or the oldest was appended before ``before`` (milliseconds), or the
-    tables take more than ``room`` bytes.
+    Delete from the oldest while the log holds more than ``size`` updates, or the oldest was appended before
+    ``before`` (milliseconds), or the tables take more than ``room`` bytes.
     """
     oldest = txn.cursor(tables.updates)
     for removed in range(limit):

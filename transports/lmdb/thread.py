@@ -1,4 +1,18 @@
-"""The one thread that works on a store: appends that wait together become one commit, reads come in between."""
+"""The one thread that works on a store: appends that wait together become one commit, reads come in between.
+
+Theory of operation. LMDB is opened without its own locks, so that one thread does everything with it. Coroutines
+queue jobs; all of one turn of the event loop are handed over at once, because the thread would otherwise begin a
+commit with the first of them alone. The thread takes what there is, commits up to `GROUP` appends in one transaction
+with one fsync, answers up to `READS` calls, and begins again. While it commits, the next group gathers: 64 publishers
+that wait together cost one fsync, and one that is alone waits for nobody.
+
+What holds: results are delivered in the event loop, in the order of their jobs; a job whose future is done already
+(cancelled, expired) is dropped unless the thread has begun with it; an append that raised may be in the log only if
+its caller was told so late (`PATIENCE`), never after a refusal. A thread that stands still, since another process
+stopped with the lock, or a network disk is dead, is noticed by a timer in the loop: everybody who waits gets a
+`TransportUnavailable`, and new jobs are refused at once until the thread delivers again. ``tests/transports/lmdb``
+freezes and kills processes inside a transaction.
+"""
 
 import asyncio
 import sys

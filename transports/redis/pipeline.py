@@ -1,4 +1,16 @@
-"""One connection to Redis, on which the commands that wait together go out together; none takes place twice."""
+"""One connection to Redis, on which the commands that wait together go out together; none is executed twice.
+
+Theory of operation. `Pipeline.ask` queues a command and waits for its reply. One task (`_run`) takes what waits, up to
+`GROUP` commands, sends it as one packet and reads the replies, which arrive in request order; meanwhile the next group
+gathers. So a lone command costs one round trip, and 64 at once cost the server a fraction of a read each.
+
+A command that Redis may have executed is never retried: when a reply is lost, its caller gets `TransportUnavailable`
+and has to ask, or repeat with an idempotency key. What was refused *before* it was executed is sent again: a script
+that the server does not know (NOSCRIPT), keys that are moved or being moved in a Cluster (MOVED, ASK, TRYAGAIN). A
+group that fails takes those that wait with it, so that nobody waits longer than ``patience``, and the connection is
+dropped; the next group connects anew, to wherever the route says that the log is now.
+``tests/transports/redis/test_transport.py`` loses replies, ``test_routes.py`` fails over and moves keys.
+"""
 
 import asyncio
 from collections import deque
@@ -45,10 +57,8 @@ class Job(NamedTuple):
 
 
 class Pipeline:
-    """Answers come in the order of the questions.
+    """Replies arrive in request order, within ``patience`` seconds.
 
-    While one group is under way the next one gathers. A group that fails takes those that wait with it, so that
-    nobody waits longer than ``patience``. A command that may have taken place is never repeated.
     ``replicas``, ``wait``: how many replicas must have what a group wrote, after how many milliseconds.
     """
 

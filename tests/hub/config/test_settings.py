@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hub.cli.options import FLAGS
 from hub.config.settings import DEV_KEY, READERS, InvalidSetting, Settings, listen_address, load
 
 KEYS = {"MERCURE_PUBLISHER_JWT_KEY": "a publisher's secret", "MERCURE_SUBSCRIBER_JWT_KEY": "a subscriber's secret"}
@@ -485,3 +486,13 @@ def test_any_bolt_url_is_lmdb_or_an_error(scheme: str, rest: str) -> None:
     except InvalidSetting:
         return
     assert settings.transport_url.startswith("lmdb://")
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_every_setting_is_documented(name: str) -> None:
+    """Its variable and its flag stand in the README's table, and the flag has its help."""
+    table = (Path(__file__).parents[3] / "README.md").read_text().partition("\n## Settings\n")[2]
+    assert f"`MERCURE_{name.upper()}`" in table
+    assert name in FLAGS
+    family = f"--{name.replace('_', '-')}".replace("--subscriber-", "--publisher-")  # the two keys share a row
+    assert f"`{family}`" in table
