@@ -1,5 +1,5 @@
 # make serve: a hub to try, on 127.0.0.1:3000. ARGS="--listen :3001" reaches the hub.
-# make test:  the linters, the type checker and every test. ARGS="-k name" reaches pytest.
+# make test:  the linters, the type checker and every test. ARGS="-k name" reaches pytest; make lint is the first two.
 # make image: the container image mercure-hub. ARGS="--build-arg PYTHON_IMAGE=…" reaches docker build.
 # make conformance: what a browser's page can expect of a hub; CONFORMANCE_URL=… takes another hub than this one.
 # make test-bare: a quick part of the tests where redis-server, chromium, a compiler and curl are missing.
@@ -10,7 +10,7 @@
 # make pins:  resolve the requirement files anew, with hashes, for Python 3.11.
 
 .DEFAULT_GOAL := serve
-.PHONY: serve test conformance test-bare test-swarm image bench bench-quick replicas pins clean
+.PHONY: serve test lint pytest conformance test-bare test-swarm image bench bench-quick replicas pins clean
 
 ARGS ?=
 BIN := .venv/bin
@@ -20,11 +20,17 @@ PROJECT := $(INSTALL) --no-deps --no-build-isolation --editable .
 serve: .venv/.installed
 	@exec $(BIN)/mercure-hub serve --dev $(ARGS)
 
+# The linters beside the tests: they are done before those have come far.
 test: .venv/.installed-dev
+	@$(MAKE) --no-print-directory --jobs=2 lint pytest
+
+lint: .venv/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+pytest: .venv/.installed-dev
 	$(BIN)/python -m pytest $(ARGS)
 
 conformance: .venv/.installed-dev

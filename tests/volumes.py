@@ -14,7 +14,7 @@ def small_volume(directory: Path) -> Iterator[Path]:
     """8 MiB, mounted under ``directory`` for as long as it is entered."""
     path = directory / "volume"
     path.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", path]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(path)]
     if os.getuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("mounting a tmpfs needs root")
     try:

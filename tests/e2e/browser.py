@@ -131,7 +131,7 @@ class Browser:
 
     def states(self, enough: Callable[[list[str]], bool]) -> list[str]:
         """`open` for each connection, `connecting` or `closed` for each error."""
-        return until(lambda: self.run("return states"), enough)
+        return list(until(lambda: self.run("return states"), enough))
 
     def events(self, count: int) -> list[tuple[str, str, str]]:
         """Type, id and data of everything that has arrived, once it is so many."""

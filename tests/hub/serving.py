@@ -13,11 +13,11 @@ import jwt
 from httpx_sse import EventSource, ServerSentEvent, aconnect_sse
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from hub.config.settings import Settings
+from hub.config.settings import PATH, Settings
 from hub.fanout.stream import Phase
 from hub.server.http1 import HubProtocol
 from hub.server.server import HubServer, bind
-from hub.web.app import PATH, Hub
+from hub.web.app import Hub
 
 KEY = "!ChangeThisMercureHubJWTSecretKey!"
 TOPIC = "https://example.com/books/1"
@@ -83,7 +83,7 @@ class Served:
 
     @asynccontextmanager
     async def subscribe(
-        self, headers: dict[str, str] | None = None, **query: str | list[str]
+        self, headers: dict[str, str] | None = None, /, **query: str | list[str]
     ) -> AsyncIterator[Subscription]:
         query = query or {"topic": TOPIC}
         async with aconnect_sse(self.client, "GET", self.url, params=query, headers=headers or {}) as source:

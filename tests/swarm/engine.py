@@ -131,7 +131,7 @@ class Engine:
         )
         if done.returncode:
             raise Failed(f"docker {' '.join(arguments)}: {done.stderr.strip() or done.stdout.strip()}")
-        return done.stdout + (done.stderr if both else "")
+        return str(done.stdout) + (str(done.stderr) if both else "")
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """A command that goes on: its output can be read as it comes."""

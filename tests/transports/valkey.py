@@ -53,7 +53,7 @@ class Valkey:
         self.client = self._client()
 
     def _client(self) -> Any:
-        return redis.Redis(unix_socket_path=str(self.socket), retry=None, protocol=2)
+        return redis.Redis(unix_socket_path=str(self.socket), retry=None, protocol=2)  # type: ignore[arg-type]
 
     def url(self, **parameters: object) -> str:
         return f"unix://{self.socket}" + (f"?{urlencode(parameters)}" if parameters else "")

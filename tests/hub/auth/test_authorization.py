@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from starlette.requests import HTTPConnection
 
 from hub.auth import authorization
-from hub.auth.authorization import ANONYMOUS, Authorizer, Grants
+from hub.auth.authorization import Authorizer
+from hub.auth.grants import ANONYMOUS, Grants
 from hub.auth.keys import VerificationKey, sign
 from hub.matching.matchers import Matcher, Matching
 from hub.problems import InsufficientScope, InvalidToken, InvalidTokenRequest, Problem, Unauthorized
@@ -51,7 +52,7 @@ def request(
     )
 
 
-def legacy(key: str = SUBSCRIBER, *, type: str = "JWT", **claims: Any) -> str:
+def legacy(key: str = SUBSCRIBER, /, *, type: str = "JWT", **claims: Any) -> str:
     return sign(claims or {"mercure": {"publish": ["a"], "subscribe": ["a"]}}, key, "HS256", type=type)
 
 
@@ -377,7 +378,7 @@ def test_a_cached_token_is_bound_to_its_audience() -> None:
         authorizer.subscriber(request(token=token, host="other.example"))
 
 
-WEIRD_TIMES = ["60", "9999999999", None, True, [], {}, -1, 0, -1e300, 2**60, 10**400, -(10**400), 2.0**53]
+WEIRD_TIMES: list[Any] = ["60", "9999999999", None, True, [], {}, -1, 0, -1e300, 2**60, 10**400, -(10**400), 2.0**53]
 
 
 @pytest.mark.parametrize("make", [modern, legacy])
@@ -413,7 +414,8 @@ def test_not_before_is_enforced_with_a_small_leeway(make: Any) -> None:
     """Issuers set nbf to their own now: a few seconds of skew are allowed, more are not."""
     now, claim = time.time(), {"subscribe": ["a"]}
     assert hub().subscriber(request(token=make(nbf=now + 2, mercure=claim)))
-    for nbf in (now + 60, str(now), None, True, []):
+    weird: list[Any] = [now + 60, str(now), None, True, []]
+    for nbf in weird:
         with pytest.raises(InvalidToken):
             hub().subscriber(request(token=make(nbf=nbf, mercure=claim)))
 
@@ -502,7 +504,7 @@ def test_selectors_grant_by_list() -> None:
     claim = {"publish": ["*"], "subscribe": ["https://example.com/{id}", "a"], "payload": 1}
     grants = hub().subscriber(request(token=legacy(mercure=claim)))
     assert grants[:3] == (topics("*"), topics("https://example.com/{id}", "a"), None)
-    assert hub().subscriber(request(token=legacy(**{"https://mercure.rocks/": claim}))) == grants
+    assert hub().subscriber(request(token=legacy(**{"https://mercure.rocks/": claim}))) == grants  # type: ignore[arg-type]
     assert hub().subscriber(request(token=legacy(mercure={}))) == Grants(generation="0.x")
     assert hub().subscriber(request(token=legacy(mercure={"publish": None}))) == Grants(generation="0.x")
 

@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hub.auth.keys import ALGORITHMS, InvalidKey, InvalidSignature, VerificationKey, sign
+from hub.auth.keys import InvalidKey, InvalidSignature, VerificationKey, sign
+from hub.config.values import ALGORITHMS
 
 SECRET = "!ChangeThisMercureHubJWTSecretKey!"
 CLAIMS = {"mercure": {"publish": ["*"]}}

@@ -13,7 +13,7 @@ from hub.config.settings import DEV_KEY, READERS, InvalidSetting, Settings, list
 KEYS = {"MERCURE_PUBLISHER_JWT_KEY": "a publisher's secret", "MERCURE_SUBSCRIBER_JWT_KEY": "a subscriber's secret"}
 
 
-def settings_of(flags: dict[str, object] | None = None, **environment: str) -> Settings:
+def settings_of(flags: dict[str, object] | None = None, /, **environment: str) -> Settings:
     return load(flags or {}, {**KEYS, **environment})[0]
 
 
@@ -21,7 +21,7 @@ def warnings_of(**environment: str) -> list[str]:
     return load({}, {**KEYS, **environment})[1]
 
 
-def refusal(flags: dict[str, object] | None = None, **environment: str) -> str:
+def refusal(flags: dict[str, object] | None = None, /, **environment: str) -> str:
     with pytest.raises(InvalidSetting) as caught:
         load(flags or {}, {**KEYS, **environment})
     return str(caught.value)

@@ -63,7 +63,7 @@ async def until_listed(transport: Transport, count: int) -> None:
 
 def begin(active: ActiveSubscriptions, streams: Iterable[object], *matchers: Matcher) -> None:
     for stream in streams:
-        active.begin(stream, matchers, ANONYMOUS)  # type: ignore[arg-type]
+        active.begin(stream, matchers, ANONYMOUS)
 
 
 async def looking(transport: Transport) -> tuple[ActiveSubscriptions, Watch]:
@@ -193,7 +193,7 @@ async def test_taken_for_dead(transport: Transport) -> None:
         begin(active, ["stream"], A)
         await until_told(transport, lambda seen: seen[True] == 1)
         other = ActiveSubscriptions(transport, Matching("https://hub/"))
-        (node, _) = (await transport.presence.beat("")).popitem()
+        (node,) = await transport.presence.beat("")
         async with asyncio.timeout(10):
             while not await transport.presence.expire(node, (await transport.presence.beat(""))[node]):
                 await asyncio.sleep(0)
@@ -286,7 +286,7 @@ async def test_a_full_store(transport: Transport, monkeypatch: pytest.MonkeyPatc
     enter, room = transport.presence.enter, 3
 
     async def entering(node: str, subscriptions: Mapping[str, bytes]) -> bool:
-        if len(await transport.presence.all() | subscriptions) > room:
+        if len({**await transport.presence.all(), **subscriptions}) > room:
             raise TransportFull("no room")
         return await enter(node, subscriptions)
 

@@ -190,7 +190,7 @@ async def test_pipelined_publishes_are_answered_in_order(served: Served) -> None
     for start in range(0, len(requests), 7001):
         writer.write(requests[start : start + 7001])
         await asyncio.sleep(0)
-    ids = []
+    ids: list[str] = []
     for _ in range(12):
         async with asyncio.timeout(DEADLINE):
             await reader.readuntil(b"\r\n\r\n")

@@ -16,13 +16,13 @@ from hub.problems import Problem
 from hub.web.forms import FORM, check_form
 from hub.web.publication import MAX_TOPICS, idempotency_key, parse_form, update_from
 from tests.hub.serving import PUBLISHER, TOPIC, WIRES, Served, bearer, problem, serving, token
-from transports import IdempotencyConflict, Transport, TransportFull, TransportUnavailable
+from transports import IdempotencyConflict, Transport, TransportFull, TransportUnavailable, Update
 from transports.memory import MemoryTransport
 
 MATCHING = Matching("https://hub.example/.well-known/mercure")
 
 
-def update(**fields: str | list[str]):  # noqa: ANN201
+def update(**fields: str | list[str]) -> Update:
     return update_from(parse_form(urlencode(fields, doseq=True).encode()), MATCHING)
 
 
@@ -268,7 +268,7 @@ async def test_publishing_needs_a_grant_for_every_topic(served: Served) -> None:
 async def test_a_large_body_is_413(served: Served) -> None:
     """With or without Content-Length, the body is bounded, and the connection ends."""
 
-    async def endless():  # noqa: ANN202
+    async def endless() -> AsyncIterator[bytes]:
         yield b"topic=t&data="
         for _ in range(20):
             yield b"x" * 10_000

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Receive, Scope, Send
 
-from hub.fanout.wire import Connection
+from hub.fanout.wire import Connection, wire_for
 from hub.problems import Problem
 from hub.web import subscribe
 from hub.web.subscribe import last_event_id, matchers_in, parse_pairs
@@ -278,7 +278,7 @@ async def test_what_is_published_once_the_head_is_out_arrives(served: Served, mo
     """A publisher that waits for the subscriber's response head need not wait for more."""
     ids = []
     monkeypatch.setattr(served.server.config.app, "direct", lambda *_: False)  # which leaves no room between the two
-    connection = subscribe.wire_for
+    connection = wire_for
 
     def late(scope: Scope, receive: Receive, send: Send) -> Connection:
         update = Update("between", (TOPIC,))

@@ -43,7 +43,7 @@ def granting(*topics: str, kind: str = "exact") -> dict[str, str]:
 
 @pytest.fixture(params=WIRES)
 async def served(request: pytest.FixtureRequest) -> AsyncIterator[Served]:
-    settings = {"subscriptions": True, "trusted_issuers": (ISSUER,), "resource_identifier": HUB}
+    settings: dict[str, Any] = {"subscriptions": True, "trusted_issuers": (ISSUER,), "resource_identifier": HUB}
     async with serving(WIRES[request.param], **settings) as running:
         yield running
 
@@ -177,7 +177,7 @@ async def test_caching(served: Served) -> None:
 )
 async def test_refused(headers: dict[str, str], path: str, status: int) -> None:
     """401 without a token that holds, 403 without a grant for the URL's own path, 404 for what is not there."""
-    settings = {"subscriptions": True, "trusted_issuers": (ISSUER,), "resource_identifier": HUB}
+    settings: dict[str, Any] = {"subscriptions": True, "trusted_issuers": (ISSUER,), "resource_identifier": HUB}
     async with serving(**settings) as served:
         response = await listed(served, path, headers)
         assert response.status_code == status
