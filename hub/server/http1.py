@@ -53,12 +53,8 @@ BODY_WAIT = 1.0
 
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::\d{0,5})?")
 """``uri-host [ ":" port ]`` (RFC 9110 section 7.2), never empty: every hub has a name."""
-_PARSER_REFUSALS = {
-    # llhttp's own words for what the server can't do, where every other fault of a message is a 400.
-    "Invalid HTTP version": HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
-    "Pause on PRI/Upgrade": HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
-    "Expected HTTP/2 Connection Preface": HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
-}
+_OF_ANOTHER_VERSION = ("Invalid HTTP version", "Pause on PRI/Upgrade", "Expected HTTP/2 Connection Preface")
+"""llhttp's own words for that; every other fault of a message is a 400."""
 
 
 class Refusal(Exception):
@@ -77,10 +73,9 @@ class Refusal(Exception):
         if isinstance(error, httptools.HttpParserInvalidMethodError) and data.lstrip()[:1].isalpha():
             return cls(HTTPStatus.NOT_IMPLEMENTED, "this server knows no such method; names are in capitals")
         reason = str(error)
-        status = _PARSER_REFUSALS.get(reason, HTTPStatus.BAD_REQUEST)
-        if status == HTTPStatus.HTTP_VERSION_NOT_SUPPORTED:
-            return cls(status, "this server speaks HTTP/1.1 and HTTP/1.0; a proxy in front of it may speak HTTP/2")
-        return cls(status, f"not a request of HTTP/1.1: {reason}")
+        if reason in _OF_ANOTHER_VERSION:
+            return _other_version()
+        return cls(HTTPStatus.BAD_REQUEST, f"not a request of HTTP/1.1: {reason}")
 
 
 class UntilClose(RequestResponseCycle):
@@ -185,7 +180,7 @@ class HubProtocol(HttpToolsProtocol):
         if version != "1.1" or len(self._hosts) != 1 or method == b"CONNECT" or not _is_host(self._hosts[0]):
             self._check_head(version, method)
         if self.parser.should_upgrade():
-            return  # `_feed` has the head read again, without the field that makes it so
+            return  # `_ignore_upgrade` has the head read again, without the field that makes it so
         self._bounds.close_in(inf)
         if len(self.pipeline) >= MAX_PIPELINED:
             raise Refusal(HTTPStatus.BAD_REQUEST, f"more than {MAX_PIPELINED} pipelined requests")
@@ -206,10 +201,7 @@ class HubProtocol(HttpToolsProtocol):
         if version == "0.9":
             raise Refusal(HTTPStatus.BAD_REQUEST, "the request line names no version, such as HTTP/1.1")
         if version not in ("1.1", "1.0"):
-            raise Refusal(
-                HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
-                "this server speaks HTTP/1.1 and HTTP/1.0; a proxy in front of it may speak HTTP/2",
-            )
+            raise _other_version()
         if method == b"CONNECT":
             raise Refusal(HTTPStatus.NOT_IMPLEMENTED, "this server is no proxy: it knows no CONNECT")
         if len(self._hosts) != 1 and (self._hosts or version == "1.1"):
@@ -292,8 +284,8 @@ class HubProtocol(HttpToolsProtocol):
         while True:
             version = self.parser.get_http_version().encode()
             fields = b"".join([b"%b: %b\r\n" % field for field in self.headers if field[0] != b"upgrade"])
-            head = b"%b %b HTTP/%b\r\n%b\r\n" % (self.parser.get_method(), self.url, version, fields)
-            data = head + data[end:]
+            again = b"%b %b HTTP/%b\r\n%b\r\n" % (self.parser.get_method(), self.url, version, fields)
+            data = again + data[end:]
             # Like uvicorn's own, which takes what comes after a request with ``Connection: close``.
             self.parser = httptools.HttpRequestParser(self)
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
@@ -433,6 +425,13 @@ class HubProtocol(HttpToolsProtocol):
 @lru_cache(1024)
 def _is_host(value: bytes) -> bool:
     return _HOST.fullmatch(value) is not None
+
+
+def _other_version() -> Refusal:
+    return Refusal(
+        HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
+        "this server speaks HTTP/1.1 and HTTP/1.0; a proxy in front of it may speak HTTP/2",
+    )
 
 
 def _head_too_large() -> Refusal:

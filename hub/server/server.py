@@ -47,7 +47,7 @@ COMPLAIN = 60.0
 _NO_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 """How a machine without IPv6 answers, or one whose IPv6 is switched off."""
 _FREE_PORTS = 10
-"""Tries to find a port that is free in both families."""
+"""Tries to find a port that is free in both families; another error would only come again."""
 
 Listeners = Sequence[socket.socket]
 """Bound, and not listening yet; the first one's address is announced."""
@@ -205,7 +205,7 @@ def bind(address: Address, silence: float = 0) -> Listeners:
         try:
             return _bind_families(_hosts(address), address[1], silence)
         except OSError as error:
-            if not tries:
+            if not tries or error.errno != errno.EADDRINUSE:
                 raise _cannot_listen(address, error) from error
 
 

@@ -2,8 +2,8 @@
 
 The workers are forked, before there is a thread, an event loop or an open store: LMDB's must never cross a fork. So
 keys reach them in memory, and a new one is there in milliseconds.
-All of them accept from one listening socket that the supervisor holds too, so that what waits in its queue when one
-dies is served by another.
+All of them accept from the same listening sockets, which the supervisor holds too, so that what waits in a queue when
+one dies is served by another.
 """
 
 import logging

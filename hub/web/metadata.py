@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from html import escape
 from importlib.metadata import version
 from typing import Any, Literal
@@ -116,7 +117,7 @@ class Metadata:
     async def page(self, request: Request) -> Response:
         """What a browser shows at the hub's root: what this is, and where to go on."""
         page = _PAGE.format(
-            version=escape(version("mercure-hub")),
+            version=escape(_version()),
             protocol="0.x and 1.0" if self.protocol == "both" else self.protocol,
             base=escape(_base(request)),
             path=PATH,
@@ -124,6 +125,12 @@ class Metadata:
             documentation=DOCUMENTATION,
         )
         return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY, "Cache-Control": "no-cache"})
+
+
+@cache
+def _version() -> str:
+    """Read from the package's files, once."""
+    return version("mercure-hub")
 
 
 def _base(request: Request) -> str:
