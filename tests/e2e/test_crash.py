@@ -42,7 +42,9 @@ async def test_kill_9_twenty_times(hubs: Hubs) -> None:
     hub = hubs.start("lmdb://store")
     addresses[:] = [await hub.listening()]
     async with subscribed(1, addresses) as [witness], running(*(each.publish() for each in publishers)):
-        for _ in range(KILLS):
+        for kills in range(KILLS):
+            # Each kill has to cut a stream: the witness may take longer to come back than the publishers do.
+            await until(lambda: len(witness.answers) == kills + 1)  # noqa: B023 - awaited in the loop
             killed = await kill_while_it_works(hub, publishers, addresses[0])
             hub = hubs.start("lmdb://store")
             addresses[:] = [await hub.listening()]
