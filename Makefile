@@ -20,7 +20,7 @@ PROJECT := $(INSTALL) --no-deps --no-build-isolation --editable .
 serve: .venv/.installed
 	@exec $(BIN)/mercure-hub serve --dev $(ARGS)
 
-# The linters beside the tests: they are done before those have come far.
+# The linters beside the tests, and a file of tests on each core. `make pytest ARGS="-n 0 -s"` shows what is measured.
 test: .venv/.installed-dev
 	@$(MAKE) --no-print-directory --jobs=2 lint pytest
 
@@ -31,7 +31,7 @@ lint: .venv/.installed-dev
 	$(BIN)/lint-imports
 
 pytest: .venv/.installed-dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile $(ARGS)
 
 conformance: .venv/.installed-dev
 	$(BIN)/python -m pytest tests/browser/test_conformance.py $(ARGS)

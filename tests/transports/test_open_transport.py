@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import transports
 from transports import InvalidTransport, Transport, open_transport
 from transports.memory import MemoryTransport
 
@@ -112,11 +113,17 @@ def test_no_password_is_shown(url: str) -> None:
     assert "cret" not in refusal(url)
 
 
+def forget(transport: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the test's end, that package has not been imported, as a module or as an attribute of its parent."""
+    for name in [name for name in sys.modules if name.startswith(f"transports.{transport}")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr(transports, transport, raising=False)
+
+
 @pytest.mark.parametrize("scheme", ["redis", "rediss", "unix", "redis+sentinel", "redis+cluster"])
 def test_extra_of_many_schemes(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The extra is named after the module, whichever of its schemes was asked for."""
-    for name in [name for name in sys.modules if name.startswith("transports.redis")]:
-        monkeypatch.delitem(sys.modules, name)
+    forget("redis", monkeypatch)
     for name in ("redis", "redis.exceptions"):
         monkeypatch.setitem(sys.modules, name, None)
     assert "pip install 'mercure-hub[redis]' brings it" in refusal(f"{scheme}://host")
@@ -124,8 +131,7 @@ def test_extra_of_many_schemes(scheme: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """A scheme whose driver is not installed says how to install it."""
-    for name in [name for name in sys.modules if name.startswith("transports.lmdb")]:
-        monkeypatch.delitem(sys.modules, name)
+    forget("lmdb", monkeypatch)
     monkeypatch.setitem(sys.modules, "lmdb", None)
     assert "package 'lmdb' is missing; pip install 'mercure-hub[lmdb]' brings it" in refusal("lmdb:///d")
 
