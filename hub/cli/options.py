@@ -5,7 +5,7 @@ from typing import IO, Any
 
 import click
 
-from hub.config.settings import DEV_KEY, PATH
+from hub.config.settings import DEV_KEY, PATH, SETTINGS
 from hub.config.values import ALGORITHMS
 
 DEFAULT_URL = f"http://127.0.0.1:3000{PATH}"
@@ -29,42 +29,16 @@ class Failure(click.ClickException):
         tell(self.message)
 
 
-FLAGS = {
-    "listen": (
-        "HOST:PORT",
-        "Addresses to listen on, between commas; :3000 is every interface, :0 any free port.  [:3000]",
-    ),
-    "transport_url": ("URL", "Where updates are kept, such as memory:// or lmdb:///data/hub.  [lmdb://mercure-data]"),
-    "publisher_jwt_key": ("K", "Secret or PEM that publishers' tokens are verified with; rather use the variable."),
-    "publisher_jwt_alg": ("A", "Its algorithm.  [HS256]"),
-    "subscriber_jwt_key": ("K", "Secret or PEM that subscribers' tokens are verified with; rather use the variable."),
-    "subscriber_jwt_alg": ("A", "Its algorithm.  [HS256]"),
-    "anonymous": ("", "Let subscribers without a token receive public updates."),
-    "subscriptions": ("", "Announce and list active subscriptions."),
-    "cors_origins": ('"ORIGIN …"', "Origins whose pages may connect from elsewhere."),
-    "publish_origins": ('"ORIGIN …"', "Origins whose pages may publish with a cookie."),
-    "heartbeat": ("TIME", "Between comments on a silent stream; 0: none.  [40s]"),
-    "write_timeout": ("TIME", "How long a subscriber's connection lasts; 0: for ever.  [600s]"),
-    "dispatch_timeout": ("TIME", "Until a reader without progress is closed; 0: never.  [5s]"),
-    "drain": ("TIME", "Over which subscribers are let go at the end.  [8s]"),
-    "workers": ("N", "Processes that serve; several need lmdb:// with lock=shared, or redis://.  [1]"),
-    "protocol": ("both|1.0|0.x", "Generations of the protocol to serve.  [both]"),
-    "trusted_issuers": ('"URI …"', "Issuers (iss) whose 1.0 tokens count."),
-    "resource_identifier": ("URI", "What 1.0 tokens are made for (aud), usually the hub's public URL."),
-    "authorization_servers": ('"URI …"', "Issuers that clients may ask for 1.0 tokens, told in the hub's metadata."),
-    "cookie_name": ("NAME", "Cookie that may hold a 1.0 token.  [__Secure-mercure_access_token]"),
-    "max_request_body_size": ("SIZE", "Largest request body.  [4MiB]"),
-}
-
-
 def settings_flags(command: Command) -> Command:
     """One flag for each setting; the function gets them by their fields' names, None where one is not given."""
-    for name, (metavar, meaning) in reversed(FLAGS.items()):
-        flag = f"--{name.replace('_', '-')}"
-        if not metavar:
-            option = click.option(f"{flag}/--no-{name}", name, default=None, help=meaning)
+    for setting in reversed([*SETTINGS.values()]):
+        meaning = setting.help.replace("`", "")
+        if setting.values == "none":
+            flags = f"{setting.flag}/{setting.flag.replace('--', '--no-', 1)}"
+            option = click.option(flags, setting.name, default=None, help=meaning)
         else:
-            option = click.option(flag, name, metavar=metavar, help=meaning)
+            metavar = f'"{setting.metavar}"' if setting.values == "several" else setting.metavar
+            option = click.option(setting.flag, setting.name, metavar=metavar, help=meaning)
         command = option(command)
     return command
 

@@ -8,27 +8,18 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from hub.config.values import port_number
 
-_ONE = (
-    "heartbeat",
-    "write_timeout",
-    "dispatch_timeout",
-    "cookie_name",
-    "resource_identifier",
-    "max_request_body_size",
-    "transport_url",
-)
-_NONE = ("anonymous", "subscriptions")
-_MANY = ("cors_origins", "publish_origins")
 _COMPATIBILITY = "protocol_version_compatibility"
-_KNOWN = (_COMPATIBILITY, *_NONE, *_ONE, *_MANY)
 _WORD = re.compile(r'"((?:[^"\\]|\\.)*)"|`([^`]*)`|(\S+)')
 
 
-def directives(text: str) -> Mapping[str, str]:
-    """The settings in ``text``, one directive a line; ValueError names one that is unknown, repeated or incomplete."""
+def directives(text: str, known: Mapping[str, str]) -> Mapping[str, str]:
+    """The settings in ``text``, one directive a line; ValueError names one that is unknown, repeated or incomplete.
+
+    ``known``: the settings that are directives, each with the number of its values: ``none``, ``one``, ``several``.
+    """
     found: dict[str, str] = {}
     for name, *arguments in filter(None, map(_words, text.splitlines())):
-        setting, value = _directive(name, arguments)
+        setting, value = _directive(name, arguments, known)
         if setting in found:
             raise ValueError(f"directive {name!r} is given twice")
         found[setting] = value
@@ -45,23 +36,24 @@ def _words(line: str) -> list[str]:
     return words
 
 
-def _directive(name: str, arguments: list[str]) -> tuple[str, str]:
-    if name not in _KNOWN:
-        raise ValueError(_unknown(name))
-    if name in _NONE and not arguments:
-        return name, "true"
-    if name == _COMPATIBILITY and arguments in (["7"], ["8"]):
+def _directive(name: str, arguments: list[str], known: Mapping[str, str]) -> tuple[str, str]:
+    if name == _COMPATIBILITY:
+        if arguments not in (["7"], ["8"]):
+            raise ValueError(f"directive {name!r} takes 7 or 8")
         return "protocol", "both"
-    if (name in _ONE and len(arguments) == 1) or (name in _MANY and arguments):
-        return name, " ".join(arguments)
-    wanted = "no value" if name in _NONE else "one value" if name in _ONE else "one value or more"
-    raise ValueError(f"directive {name!r} takes {'7 or 8' if name == _COMPATIBILITY else wanted}")
-
-
-def _unknown(name: str) -> str:
-    hint = get_close_matches(name, _KNOWN, n=1)
-    meant = f"did you mean {hint[0]}? " if hint else ""
-    return f"directive {name[:60]!r} is unknown here; {meant}There are {', '.join(sorted(_KNOWN))}"
+    if name not in known:
+        names = sorted([_COMPATIBILITY, *known])
+        near = get_close_matches(name, names, n=1)
+        meant = f"did you mean {near[0]}? " if near else ""
+        raise ValueError(f"directive {name[:60]!r} is unknown here; {meant}There are {', '.join(names)}")
+    fits, wanted = {
+        "none": (not arguments, "no value"),
+        "one": (len(arguments) == 1, "one value"),
+        "several": (bool(arguments), "one value or more"),
+    }[known[name]]
+    if not fits:
+        raise ValueError(f"directive {name!r} takes {wanted}")
+    return name, " ".join(arguments) or "true"
 
 
 def site_port(server_name: str) -> tuple[int, bool]:

@@ -5,13 +5,14 @@ The name of a setting is its field's: ``write_timeout`` is the flag ``--write-ti
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from hub.config import values
 from hub.config.go_image import directives, site_port, without_bolt
+from hub.config.setting import Setting, described, settings_of
 from transports.urls import redact
 
 DEV_KEY = "!ChangeThisMercureHubJWTSecretKey!"
@@ -19,7 +20,7 @@ DEV_KEY = "!ChangeThisMercureHubJWTSecretKey!"
 
 PATH = "/.well-known/mercure"
 
-_LISTEN = ((values.EVERY_INTERFACE, 3000),)
+_LISTEN = values.addresses(":3000")
 _CLOSE = 0.81
 _DEV_PORTS = ("", ":3000", ":3001", ":4200", ":5173", ":8000", ":8080")
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -40,27 +41,87 @@ class Settings:
     of 1.0 tokens; None: the hub's URL as the request names it.
     """
 
-    publisher_jwt_key: str = field(repr=False)
-    subscriber_jwt_key: str = field(repr=False)
-    publisher_jwt_alg: str = "HS256"
-    subscriber_jwt_alg: str = "HS256"
-    transport_url: str = "lmdb://mercure-data"
-    listen: tuple[values.Address, ...] = _LISTEN
-    anonymous: bool = False
-    subscriptions: bool = False
-    cors_origins: tuple[str, ...] = ()
-    publish_origins: tuple[str, ...] = ()
-    heartbeat: float = 40.0
-    write_timeout: float = 600.0
-    dispatch_timeout: float = 5.0
-    drain: float = 8.0
-    workers: int = 1
-    protocol: Literal["both", "1.0", "0.x"] = "both"
-    trusted_issuers: tuple[str, ...] = ()
-    resource_identifier: str | None = None
-    authorization_servers: tuple[str, ...] = ()
-    cookie_name: str = "__Secure-mercure_access_token"
-    max_request_body_size: int = 4 * 1024 * 1024
+    publisher_jwt_key: str = described(
+        values.text,
+        "K",
+        None,
+        "Secret, PEM or `file:///path` that publishers' tokens are verified with; as a flag, `ps` shows it.",
+        secret=True,
+    )
+    publisher_jwt_alg: str = described(values.choice(*values.ALGORITHMS), "A", "HS256", "Its algorithm.")
+    subscriber_jwt_key: str = described(
+        values.text,
+        "K",
+        None,
+        "Secret, PEM or `file:///path` that subscribers' tokens are verified with; as a flag, `ps` shows it.",
+        secret=True,
+    )
+    subscriber_jwt_alg: str = described(values.choice(*values.ALGORITHMS), "A", "HS256", "Its algorithm.")
+    transport_url: str = described(
+        without_bolt,
+        "URL",
+        "lmdb://mercure-data",
+        "Where updates are kept, such as `memory://` or `lmdb:///data/hub`.",
+        directive=True,
+    )
+    listen: tuple[values.Address, ...] = described(
+        values.addresses,
+        "HOST:PORT",
+        ":3000",
+        "Addresses to listen on, between commas; `:3000` is every interface, `:0` any free port.",
+    )
+    anonymous: bool = described(
+        values.boolean, "", "off", "Let subscribers without a token receive public updates.", directive=True
+    )
+    subscriptions: bool = described(
+        values.boolean, "", "off", "Announce and list active subscriptions.", directive=True
+    )
+    cors_origins: tuple[str, ...] = described(
+        values.origins, "ORIGIN …", "", "Origins whose pages may connect from elsewhere.", directive=True
+    )
+    publish_origins: tuple[str, ...] = described(
+        values.origins, "ORIGIN …", "", "Origins whose pages may publish with a cookie.", directive=True
+    )
+    heartbeat: float = described(
+        values.seconds, "TIME", "40s", "Between comments on a silent stream; `0`: none.", directive=True
+    )
+    write_timeout: float = described(
+        values.seconds, "TIME", "600s", "How long a subscriber's connection lasts; `0`: for ever.", directive=True
+    )
+    dispatch_timeout: float = described(
+        values.seconds, "TIME", "5s", "Until a reader without progress is closed; `0`: never.", directive=True
+    )
+    drain: float = described(values.seconds, "TIME", "8s", "Time over which the streams are closed at the end.")
+    workers: int = described(
+        values.workers, "N", "1", "Processes that serve; several need `lmdb://` with `lock=shared`, or `redis://`."
+    )
+    protocol: Literal["both", "1.0", "0.x"] = described(
+        values.choice("both", "1.0", "0.x"),
+        "both|1.0|0.x",
+        "both",
+        "Generations of the protocol to serve: `both`, `1.0`, `0.x`.",
+    )
+    trusted_issuers: tuple[str, ...] = described(
+        values.issuers, "URI …", "", "Issuers (`iss`) whose 1.0 tokens are accepted."
+    )
+    resource_identifier: str | None = described(
+        values.optional(values.absolute_uri),
+        "URI",
+        "",
+        "What 1.0 tokens are made for (`aud`), usually the hub's public URL; without it, the URL of the request.",
+        directive=True,
+    )
+    authorization_servers: tuple[str, ...] = described(
+        values.issuers, "URI …", "", "Issuers that clients may ask for 1.0 tokens, named in the hub's metadata."
+    )
+    cookie_name: str = described(
+        values.cookie_name,
+        "NAME",
+        "__Secure-mercure_access_token",
+        "Cookie that may hold a 1.0 token.",
+        directive=True,
+    )
+    max_request_body_size: int = described(values.body_size, "SIZE", "4MiB", "Largest request body.", directive=True)
 
     def shown(self) -> dict[str, object]:
         """What may be shown: no key, no password."""
@@ -72,29 +133,8 @@ class Settings:
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.shown().items())})"
 
 
-READERS: Mapping[str, values.Reader] = {
-    "publisher_jwt_key": values.text,
-    "publisher_jwt_alg": values.choice(*values.ALGORITHMS),
-    "subscriber_jwt_key": values.text,
-    "subscriber_jwt_alg": values.choice(*values.ALGORITHMS),
-    "transport_url": without_bolt,
-    "listen": values.addresses,
-    "anonymous": values.boolean,
-    "subscriptions": values.boolean,
-    "cors_origins": values.origins,
-    "publish_origins": values.origins,
-    "heartbeat": values.seconds,
-    "write_timeout": values.seconds,
-    "dispatch_timeout": values.seconds,
-    "drain": values.seconds,
-    "workers": values.workers,
-    "protocol": values.choice("both", "1.0", "0.x"),
-    "trusted_issuers": values.issuers,
-    "resource_identifier": values.absolute_uri,
-    "authorization_servers": values.issuers,
-    "cookie_name": values.cookie_name,
-    "max_request_body_size": values.body_size,
-}
+SETTINGS: Mapping[str, Setting] = {each.name: each for each in settings_of(Settings)}
+"""In the order of the README's table."""
 
 _OLD_NAMES = {
     "JWT_KEY": "MERCURE_PUBLISHER_JWT_KEY and MERCURE_SUBSCRIBER_JWT_KEY",
@@ -107,7 +147,8 @@ _OLD_NAMES = {
     "ADDR": "MERCURE_LISTEN",
     "HEARTBEAT_INTERVAL": "MERCURE_HEARTBEAT",
 }
-_VARIABLES = tuple(f"MERCURE_{name.upper()}" for name in (*READERS, "extra_directives"))
+_DIRECTIVES = {each.name: each.values for each in SETTINGS.values() if each.directive}
+_VARIABLES = (*(each.variable for each in SETTINGS.values()), "MERCURE_EXTRA_DIRECTIVES")
 _OF_THE_CLIENT = ("MERCURE_HUB_URL", "MERCURE_TOKEN")
 _KNOWN = frozenset((*_VARIABLES, *(f"{name}_FILE" for name in _VARIABLES), *_OF_THE_CLIENT))
 
@@ -175,9 +216,9 @@ def _contents(path: str, name: str) -> str:
 
 def _gather(flags: Mapping[str, object], environment: Mapping[str, str]) -> dict[str, Given]:
     found = _directives(environment)
-    for name in READERS:
+    for name, setting in SETTINGS.items():
         if (value := flags.get(name)) is not None:
-            found[name] = Given(str(value), f"--{name.replace('_', '-')}")
+            found[name] = Given(str(value), setting.flag)
         elif each := variable(name, environment):
             found[name] = each
     return found
@@ -188,7 +229,7 @@ def _directives(environment: Mapping[str, str]) -> dict[str, Given]:
     if extra is None:
         return {}
     try:
-        found = directives(extra.text)
+        found = directives(extra.text, _DIRECTIVES)
     except ValueError as error:
         raise InvalidSetting(f"{extra.source}: {error}") from None
     return {name: Given(value, f"{extra.source}: {name}") for name, value in found.items()}
@@ -196,7 +237,7 @@ def _directives(environment: Mapping[str, str]) -> dict[str, Given]:
 
 def _read(name: str, given: Given) -> Any:
     try:
-        return READERS[name](given.text)
+        return SETTINGS[name].read(given.text)
     except ValueError as error:
         raise InvalidSetting(f"{given.source}: {error}") from None
 

@@ -1,0 +1,73 @@
+"""What is said of one setting, once: its flag, variables, directive, help text and row in the README follow from it."""
+
+from collections.abc import Iterator
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any, Literal
+
+from hub.config.values import Reader
+
+_KEY = "setting"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """``name``: its field's. ``default``: as one would type it; ``""`` is none, None says that it must be set.
+
+    ``metavar``: what its value looks like; ``""`` is a switch, with ``…`` there may be several, between spaces.
+    ``directive``: whether the Go hub has a directive of that name, which takes the same values.
+    """
+
+    name: str
+    read: Reader
+    metavar: str
+    default: str | None
+    meaning: str
+    directive: bool
+
+    @property
+    def flag(self) -> str:
+        return f"--{self.name.replace('_', '-')}"
+
+    @property
+    def variable(self) -> str:
+        return f"MERCURE_{self.name.upper()}"
+
+    @property
+    def values(self) -> Literal["none", "one", "several"]:
+        """How many words follow its directive."""
+        if not self.metavar:
+            return "none"
+        return "several" if "…" in self.metavar else "one"
+
+    @property
+    def help(self) -> str:
+        """Its line in ``mercure-hub serve --help``."""
+        return f"{self.meaning}  [{self.default}]" if self.metavar and self.default else self.meaning
+
+    @property
+    def row(self) -> str:
+        """Its line in the README's table."""
+        default = "must be set" if self.default is None else f"`{self.default}`" if self.default else "none"
+        return f"| `{self.variable}` | `{self.flag}` | {default} | {self.meaning.replace('|', chr(92) + '|')} |"
+
+
+def described(
+    read: Reader, metavar: str, default: str | None, meaning: str, *, directive: bool = False, secret: bool = False
+) -> Any:
+    """A dataclass field with its `Setting`. ``secret``: never shown."""
+    value: Any = MISSING if default is None else read(default)
+    said = {_KEY: (read, metavar, default, meaning, directive)}
+    return field(default=value, repr=not secret, metadata=said)
+
+
+def settings_of(settings: type) -> Iterator[Setting]:
+    """The settings of a dataclass whose fields were `described`, in their order."""
+    each: Field[Any]
+    for each in fields(settings):
+        yield Setting(each.name, *each.metadata[_KEY])
+
+
+def table(settings: type) -> str:
+    """The README's table."""
+    head = ["| variable | flag | default | what it is |", "|---|---|---|---|"]
+    return "\n".join([*head, *(each.row for each in settings_of(settings))]) + "\n"
