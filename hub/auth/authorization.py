@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
-from hub.auth.grants import ANONYMOUS, Generation, Grants, grants_0x, grants_1_0, unix_time
+from hub.auth.grants import ANONYMOUS, Grants, grants_0x, grants_1_0, unix_time
 from hub.auth.keys import InvalidSignature, VerificationKey
+from hub.generations import NAMES, PATH, Generation, Protocol, generations_in
 from hub.matching.matchers import Matching
 from hub.problems import InsufficientScope, InvalidToken, InvalidTokenRequest, Problem, Unauthorized
 
@@ -21,7 +22,6 @@ MAX_COOKIES = 4
 """Cookies that are tried: each costs a signature, and whoever can set one can set many."""
 MAX_CACHED = 4_096  # verified tokens kept: about 2 KiB each, 20 KiB for the longest
 
-_LEGACY_COOKIE = "mercureAuthorization"
 _CLOCK_SKEW = 5.0  # seconds of leeway for nbf alone: issuers set it to their own now; exp ends streams and has none
 _BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750 section 2.1
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
@@ -52,8 +52,8 @@ class Authorizer:
         anonymous: bool,
         trusted_issuers: Sequence[str] = (),
         resource_identifier: str | None = None,
-        protocol: Literal["both", "1.0", "0.x"] = "both",
-        cookie_name: str = "__Secure-mercure_access_token",
+        protocol: Protocol = "both",
+        cookie_name: str = NAMES[Generation.V1].cookie,
         publish_origins: Sequence[str] = (),
     ) -> None:
         self._matching = matching
@@ -61,8 +61,9 @@ class Authorizer:
         self._anonymous = anonymous
         self._issuers = frozenset(trusted_issuers)
         self._resource_identifier = resource_identifier
-        self._generations = {"both": ("1.0", "0.x")}.get(protocol, (protocol,))
-        self._cookies = (cookie_name,) if protocol == "1.0" else (cookie_name, _LEGACY_COOKIE)
+        self._generations = generations_in(protocol)
+        legacy = [NAMES[Generation.V0].cookie] if Generation.V0 in self._generations else []
+        self._cookies = (cookie_name, *legacy)
         # Behind a proxy that ends TLS the request itself may show another scheme than the browser's.
         public = [_origin_of(resource_identifier)] if resource_identifier and "://" in resource_identifier else []
         self._origins = frozenset(origin.lower() for origin in (*public, *publish_origins))
@@ -134,7 +135,7 @@ class Authorizer:
         return [token for tokens in found.values() for token in tokens][:MAX_COOKIES]
 
     def _from_query(self, request: HTTPConnection) -> str:
-        if "0.x" not in self._generations:
+        if Generation.V0 not in self._generations:
             raise InvalidTokenRequest("an access token may not be in the URL: send it as Authorization: Bearer")
         values = request.query_params.getlist("authorization")
         if len(values) > 1 or not values[0]:
@@ -158,7 +159,7 @@ class Authorizer:
 
     def _grants(self, role: str, key: VerificationKey, presented: _Presented, request: HTTPConnection) -> Grants:
         """What the first token allows that verifies; where none does, the first one's error."""
-        audience = self._resource_identifier or f"{own_origin(request)}/.well-known/mercure"
+        audience = self._resource_identifier or f"{own_origin(request)}{PATH}"
         if len(audience) > MAX_AUDIENCE:
             raise InvalidToken
         refused: InvalidToken | None = None
@@ -168,7 +169,7 @@ class Authorizer:
             except InvalidToken as error:
                 refused = refused or error
             else:
-                if presented.place == "query" and grants.generation == "1.0":
+                if presented.place == "query" and grants.generation is Generation.V1:
                     raise InvalidTokenRequest(
                         "a 1.0 access token may not be in the URL: send it as Authorization: Bearer"
                     )
@@ -197,12 +198,12 @@ class Authorizer:
         # RFC 9068 section 4; the media type is compared as RFC 7515 section 4.1.9 says.
         kind = token.header.get("typ")
         is_access_token = isinstance(kind, str) and kind.lower().removeprefix("application/") == "at+jwt"
-        generation: Generation = "1.0" if is_access_token else "0.x"
+        generation = Generation.V1 if is_access_token else Generation.V0
         if generation not in self._generations:
             raise InvalidToken
         if "nbf" in claims and unix_time(claims["nbf"]) > time.time() + _CLOCK_SKEW:
             raise InvalidToken
-        if generation == "0.x":
+        if generation is Generation.V0:
             return grants_0x(claims, self._matching)
         # Mercure, "Token Validation": who has issued the token, and for whom.
         issuer, audiences = claims.get("iss"), claims.get("aud")

@@ -2,12 +2,11 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
+from hub.generations import Generation
 from hub.matching.matchers import InvalidMatcher, Matcher, Matching
 from hub.problems import InvalidToken
-
-Generation = Literal["1.0", "0.x"]
 
 MAX_DETAILS = 100  # Mercure authorization details in one token
 
@@ -55,7 +54,7 @@ def grants_1_0(claims: Mapping[str, Any], matching: Matching) -> Grants:
         _granted("subscribe", details),
         unix_time(claims.get("exp")),
         _payloads([Payload(each.topics, each.payload) for each in details if "subscribe" in each.actions]),
-        "1.0",
+        Generation.V1,
     )
 
 
@@ -71,7 +70,7 @@ def grants_0x(claims: Mapping[str, Any], matching: Matching) -> Grants:
         subscribe,
         unix_time(claims["exp"]) if "exp" in claims else None,
         _payloads([Payload((Matcher("topic", "*"),), claim.get("payload"))]),
-        "0.x",
+        Generation.V0,
     )
 
 

@@ -14,8 +14,9 @@ import click
 
 from hub.cli import options
 from hub.cli.options import Failure, http_url, tell
-from hub.config.settings import DEV_KEY, PATH, InvalidSetting, Settings, listen_address, load, variable
+from hub.config.settings import DEV_KEY, InvalidSetting, Settings, listen_address, load, variable
 from hub.config.values import origin_of, seconds
+from hub.generations import PATH, Generation
 
 if TYPE_CHECKING:
     from hub.cli.minting import Signing
@@ -76,7 +77,12 @@ def _invalid_settings() -> Iterator[None]:
 @main.command()
 @click.option("--publish", multiple=True, metavar="SELECTOR", help="Topics that the bearer may publish to.")
 @click.option("--subscribe", multiple=True, metavar="SELECTOR", help="Topics whose private updates it may receive.")
-@click.option("--generation", type=click.Choice(("1.0", "0.x")), default="0.x", show_default=True)
+@click.option(
+    "--generation",
+    type=click.Choice([each.value for each in Generation]),
+    default=Generation.V0.value,
+    show_default=True,
+)
 @click.option("--issuer", metavar="URI", help="1.0: iss.  [the first of MERCURE_TRUSTED_ISSUERS, the hub's origin]")
 @click.option("--audience", metavar="URI", help="1.0: aud.  [MERCURE_RESOURCE_IDENTIFIER, the hub's URL]")
 @click.option("--expires", default="1h", show_default=True, metavar="TIME", help="From now on.")
@@ -113,7 +119,7 @@ def token(
     with _minting():
         signing = _signing_key(roles, key, alg, dev)
         granted = (publish, subscribe, lifetime, signing)
-        click.echo(mint_0x(*granted) if generation == "0.x" else _mint_1_0(issuer, audience, url, *granted))
+        click.echo(mint_0x(*granted) if generation == Generation.V0 else _mint_1_0(issuer, audience, url, *granted))
 
 
 def _mint_1_0(issuer: str | None, audience: str | None, url: str, *granted: Any) -> str:

@@ -5,6 +5,7 @@ import shlex
 
 from hub.cli.minting import Signing, mint_0x, mint_1_0
 from hub.config.settings import DEV_KEY, Settings
+from hub.generations import Generation, generations_in, topic_parameter
 
 TOPIC = "https://example.com/books/1"
 LIFETIME = 30 * 86400.0
@@ -28,7 +29,7 @@ A subscriber that adds &last_event_id=earliest gets what was published before. C
 def what_to_try(settings: Settings, url: str) -> str:
     """Two commands to paste, with a token that the hub at ``url`` takes."""
     bearer = f"-H 'Authorization: Bearer {_token(settings)}' "
-    parameter = "match" if settings.protocol == "1.0" else "topic"
+    parameter = topic_parameter(settings.protocol)
     return _TEXT.format(
         url=url,
         topic=TOPIC,
@@ -48,7 +49,7 @@ def _token(settings: Settings) -> str:
     if keys != {(DEV_KEY, "HS256")}:
         return "YOUR_TOKEN"
     granted = (["*"], [] if settings.anonymous else ["*"], LIFETIME, Signing(DEV_KEY, "HS256"))
-    if settings.protocol != "1.0":
+    if Generation.V0 in generations_in(settings.protocol):
         return mint_0x(*granted)
     issuer = next(iter(settings.trusted_issuers), "")
     return mint_1_0(*granted, issuer=issuer, audience=settings.resource_identifier or "")

@@ -5,8 +5,9 @@ from typing import IO, Any
 
 import click
 
-from hub.config.settings import DEV_KEY, PATH, SETTINGS
+from hub.config.settings import DEV_KEY, SETTINGS
 from hub.config.values import ALGORITHMS
+from hub.generations import PATH
 
 DEFAULT_URL = f"http://127.0.0.1:3000{PATH}"
 

@@ -8,17 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from hub.config import values
 from hub.config.go_image import directives, site_port, without_bolt
 from hub.config.setting import Setting, described, settings_of
+from hub.generations import NAMES, PATH, Generation, Protocol
 from transports.urls import redact
 
 DEV_KEY = "!ChangeThisMercureHubJWTSecretKey!"
 """The key of the documentation and of ``--dev``; everybody knows it."""
-
-PATH = "/.well-known/mercure"
 
 _LISTEN = values.addresses(":3000")
 _CLOSE = 0.81
@@ -95,7 +94,7 @@ class Settings:
     workers: int = described(
         values.workers, "N", "1", "Processes that serve; several need `lmdb://` with `lock=shared`, or `redis://`."
     )
-    protocol: Literal["both", "1.0", "0.x"] = described(
+    protocol: Protocol = described(
         values.choice("both", "1.0", "0.x"),
         "both|1.0|0.x",
         "both",
@@ -117,7 +116,7 @@ class Settings:
     cookie_name: str = described(
         values.cookie_name,
         "NAME",
-        "__Secure-mercure_access_token",
+        NAMES[Generation.V1].cookie,
         "Cookie that may hold a 1.0 token.",
         directive=True,
     )
@@ -273,7 +272,7 @@ def _dev(read: Mapping[str, Any]) -> dict[str, Any]:
         "trusted_issuers": (hub,),
         "resource_identifier": hub + PATH,
         # A browser refuses the prefix __Secure- over plain HTTP.
-        "cookie_name": "mercure_access_token",
+        "cookie_name": NAMES[Generation.V1].cookie.removeprefix("__Secure-"),
     }
 
 

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 from uuid import uuid4
 
-from hub.auth.grants import Generation
-from hub.config.settings import PATH
+from hub.generations import PATH, Generation
 from hub.matching.matchers import Matcher
 from transports import Update
 
@@ -64,7 +63,7 @@ def event(id: str, document: bytes, *, active: bool) -> Update:
 
 def collection(path: str, documents: Iterable[bytes], last_event_id: str, generation: Generation) -> bytes:
     """The list that a URL shows. 1.0 tells the last event id in a header, 0.x in the document."""
-    if generation == "1.0":
+    if generation is Generation.V1:
         head = to_json({"id": path, "type": "subscriptions"})
     else:
         head = to_json({"@context": CONTEXT, "id": path, "type": "Subscriptions", "lastEventID": last_event_id})
@@ -74,7 +73,7 @@ def collection(path: str, documents: Iterable[bytes], last_event_id: str, genera
 
 def single(document: bytes, last_event_id: str, generation: Generation) -> bytes:
     """One subscription's document as its own URL shows it."""
-    return document if generation == "1.0" else to_json({**json.loads(document), "lastEventID": last_event_id})
+    return document if generation is Generation.V1 else to_json({**json.loads(document), "lastEventID": last_event_id})
 
 
 def to_json(document: dict[str, Any]) -> bytes:

@@ -14,12 +14,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hub.auth.authorization import Authorizer
 from hub.auth.keys import VerificationKey
-from hub.config.settings import PATH, Settings
+from hub.config.settings import Settings
 from hub.fanout.audiences import Audiences
 from hub.fanout.dispatcher import Dispatcher
 from hub.fanout.stream import Log, Streams
 from hub.fanout.timers import TimerWheel
 from hub.fanout.wire import Direct, Offer
+from hub.generations import PATH
 from hub.lifecycle import Lifecycle, State
 from hub.matching.matchers import Matching
 from hub.presence.active import ActiveSubscriptions

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from html import escape
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hub.auth.authorization import own_origin
-from hub.config.settings import PATH
+from hub.generations import PATH, Generation, Protocol, generations_in, topic_parameter
 from hub.problems import Problem
 
 METADATA_PATH = f"/.well-known/oauth-protected-resource{PATH}"
@@ -72,7 +72,7 @@ class Methods:
 class Metadata:
     """``resource_identifier``: None is the URL that the request names."""
 
-    protocol: Literal["both", "1.0", "0.x"]
+    protocol: Protocol
     resource_identifier: str | None
     authorization_servers: tuple[str, ...]
     cookie_name: str
@@ -81,7 +81,7 @@ class Metadata:
     @property
     def published(self) -> bool:
         """A hub of 0.x alone publishes none (Mercure, "Protected Resource Metadata")."""
-        return self.protocol != "0.x"
+        return Generation.V1 in generations_in(self.protocol)
 
     async def document(self, request: Request) -> Response:
         """The metadata, for pages of every origin: nothing in it is secret."""
@@ -121,7 +121,7 @@ class Metadata:
             protocol="0.x and 1.0" if self.protocol == "both" else self.protocol,
             base=escape(_base(request)),
             path=PATH,
-            parameter="match" if self.protocol == "1.0" else "topic",
+            parameter=topic_parameter(self.protocol),
             documentation=DOCUMENTATION,
         )
         return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY, "Cache-Control": "no-cache"})

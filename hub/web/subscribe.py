@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from sse_starlette.event import ServerSentEvent
 from starlette.requests import HTTPConnection, Request
@@ -17,6 +17,7 @@ from hub.auth.authorization import Authorizer
 from hub.auth.grants import Grants
 from hub.fanout.stream import HEARTBEAT, Stream, Streams
 from hub.fanout.wire import Offer, RawHeaders, Wire, gone, taken_over, wire_for
+from hub.generations import NAMES, Generation, Protocol, generations_in
 from hub.lifecycle import Lifecycle
 from hub.matching.matchers import MAX_TOPIC, InvalidMatcher, Matcher, Matching, invalid_character
 from hub.presence.active import ActiveSubscriptions
@@ -36,11 +37,6 @@ STREAM_HEADERS = {
     "X-Accel-Buffering": "no",  # nginx would collect the events otherwise
 }
 
-_MATCHER_TYPES = {"match": "exact", "match_exact": "exact", "match_urlpattern": "urlpattern"}
-_CURSORS = {"1.0": ("last_event_id",), "0.x": ("lastEventID", "Last-Event-ID")}
-_TOLD_IN = {"1.0": "Mercure-Last-Event-ID", "0.x": "Last-Event-ID"}
-_GENERATIONS = {"1.0": ("1.0",), "0.x": ("0.x",), "both": ("1.0", "0.x")}
-
 
 def parse_pairs(text: bytes, where: str) -> list[tuple[str, str]]:
     """The pairs of a query or of a form, which ``where`` names; `Problem` 400 if they are too many or not UTF-8."""
@@ -52,31 +48,28 @@ def parse_pairs(text: bytes, where: str) -> list[tuple[str, str]]:
         raise Problem(400, f"the {where} has more than {MAX_PARAMETERS} parameters") from None
 
 
-def matchers_in(pairs: Sequence[tuple[str, str]], generations: Sequence[str]) -> tuple[Matcher, ...]:
+def matchers_in(pairs: Sequence[tuple[str, str]], generations: Sequence[Generation]) -> tuple[Matcher, ...]:
     """What the request wants to hear of; `Problem` 400: none, or a name in the reserved ``match`` namespace."""
+    types = {name: type for each in generations for name, type in NAMES[each].matchers.items()}
     found: dict[Matcher, None] = {}
     for name, value in pairs:
-        if name == "topic" and "0.x" in generations:
-            found[Matcher("topic", value)] = None
-        elif name in _MATCHER_TYPES and "1.0" in generations:
-            found[Matcher(_MATCHER_TYPES[name], value)] = None
+        if name in types:
+            found[Matcher(types[name], value)] = None
         elif name.lower().startswith("match"):
-            raise Problem(400, f"unknown matcher; there are {', '.join(_MATCHER_TYPES)}")
+            raise Problem(400, f"unknown matcher; there are {', '.join(NAMES[Generation.V1].matchers)}")
     if not found:
-        names = [
-            *(_MATCHER_TYPES if "1.0" in generations else ()),
-            *(("topic",) if "0.x" in generations else ()),
-        ]
-        raise Problem(400, f"nothing to subscribe to; name a topic with one of {', '.join(names)}")
+        raise Problem(400, f"nothing to subscribe to; name a topic with one of {', '.join(types)}")
     return tuple(found)
 
 
-def last_event_id(header: str | None, pairs: Sequence[tuple[str, str]], generations: Sequence[str]) -> str | None:
+def last_event_id(
+    header: str | None, pairs: Sequence[tuple[str, str]], generations: Sequence[Generation]
+) -> str | None:
     """Where the client stands. The header wins: a browser resends the first query beside a fresh header.
 
     Of several parameters the first counts: the query component's before the body's.
     """
-    names = [name for generation in generations for name in _CURSORS[generation]]
+    names = [name for generation in generations for name in NAMES[generation].cursors]
     if header is not None:
         # Browsers send the id as UTF-8, which a header's text shows as Latin-1 (WHATWG HTML, "Last-Event-ID").
         return header.encode("latin-1").decode(errors="replace") or None
@@ -105,7 +98,7 @@ class Subscribe:
     cors: Cors
     max_body: int
     write_timeout: float
-    protocol: Literal["both", "1.0", "0.x"]
+    protocol: Protocol
     active: ActiveSubscriptions | None = None
 
     def direct(self, scope: Scope, offer: Offer) -> bool:
@@ -155,7 +148,7 @@ class Subscribe:
 
     def _query_of(self, request: HTTPConnection, body: bytes) -> Query:
         """Raises `Problem`."""
-        parameters, generations = _parameters(request, body), _GENERATIONS[self.protocol]
+        parameters, generations = _parameters(request, body), generations_in(self.protocol)
         matchers = matchers_in(parameters, generations)
         grants = self.authorizer.subscriber(request)
         try:
@@ -177,7 +170,7 @@ class Subscribe:
 
     def _raw_headers_after(self, told: str) -> RawHeaders:
         """The head of a stream that goes on after that event (Mercure, "Reconnection")."""
-        names = [_TOLD_IN[generation] for generation in _GENERATIONS[self.protocol]]
+        names = [NAMES[generation].told_in for generation in generations_in(self.protocol)]
         return _raw(STREAM_HEADERS | dict.fromkeys(names, told))
 
     def _come_back(self, request: Request, body: bytes) -> Response:
@@ -186,7 +179,7 @@ class Subscribe:
         Nothing was sent and nothing is lost, so that the client stands where it said it stands.
         """
         header = request.headers.get("Last-Event-ID")
-        asked = last_event_id(header, _parameters(request, body), _GENERATIONS[self.protocol])
+        asked = last_event_id(header, _parameters(request, body), generations_in(self.protocol))
         response = Response(ServerSentEvent(retry=1000, sep="\n").encode(), headers={"Connection": "close"})
         told = asked if asked is None or _may_exist(asked) else EARLIEST
         response.raw_headers += _RAW_STREAM_HEADERS if told is None else self._raw_headers_after(told)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 from urllib.parse import quote, unquote
 
 from starlette.requests import Request
@@ -11,16 +11,14 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from hub.auth.authorization import Authorizer, own_origin
-from hub.auth.grants import Generation
-from hub.config.settings import PATH
 from hub.fanout.wire import gone
+from hub.generations import NAMES, PATH, Generation, Protocol, generations_in
 from hub.lifecycle import Lifecycle, unavailable
 from hub.matching.matchers import Matcher
 from hub.presence.documents import EVENT_TYPE, ROOT, collection, path, single
 from hub.problems import Problem
 from transports import Transport, TransportClosed, TransportUnavailable
 
-MEDIA_TYPES = {"1.0": "application/json", "0.x": "application/ld+json"}
 CACHE_CONTROL = "private, no-cache"
 """What a token shows is for its bearer, and as old as the last event."""
 
@@ -33,7 +31,7 @@ class Resource(NamedTuple):
     is_collection: bool
 
     @classmethod
-    def of(cls, segments: Sequence[str], protocol: str) -> "Resource | None":
+    def of(cls, segments: Sequence[str], generations: Sequence[Generation]) -> "Resource | None":
         """From the path's segments, still encoded; each is decoded and encoded once, so that it has one spelling."""
         try:
             parts = [unquote(segment, errors="strict") for segment in segments]
@@ -43,10 +41,10 @@ class Resource(NamedTuple):
             return None
         if not parts:
             return cls(ROOT, None, is_collection=True)
-        if protocol != "0.x" and parts[0] in ("exact", "urlpattern") and len(parts) in (2, 3):
-            return cls(path(Matcher(*parts[:2]), *parts[2:]), "1.0", is_collection=len(parts) == 2)
-        if protocol != "1.0" and len(parts) in (1, 2):
-            return cls(path(Matcher("topic", parts[0]), *parts[1:]), "0.x", is_collection=len(parts) == 1)
+        if Generation.V1 in generations and parts[0] in ("exact", "urlpattern") and len(parts) in (2, 3):
+            return cls(path(Matcher(*parts[:2]), *parts[2:]), Generation.V1, is_collection=len(parts) == 2)
+        if Generation.V0 in generations and len(parts) in (1, 2):
+            return cls(path(Matcher("topic", parts[0]), *parts[1:]), Generation.V0, is_collection=len(parts) == 1)
         return None
 
     def lists(self, id: str) -> bool:
@@ -63,7 +61,7 @@ class Subscriptions:
     transport: Transport
     lifecycle: Lifecycle
     authorizer: Authorizer
-    protocol: Literal["both", "1.0", "0.x"]
+    protocol: Protocol
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not (self.lifecycle.serving or await self.lifecycle.wait_until_serving(gone(scope))):
@@ -73,18 +71,18 @@ class Subscriptions:
 
     async def _answer(self, request: Request) -> Response:
         grants = self.authorizer.subscriber(request)
-        resource = Resource.of(segments_of(request), self.protocol)
+        resource = Resource.of(segments_of(request), generations_in(self.protocol))
         if resource is None:
             raise _not_found()
         self.authorizer.allow_read(grants, resource.path)
-        generation: Generation = resource.generation or grants.generation or "1.0"
+        generation = resource.generation or grants.generation or Generation.V1
         try:
             # In this order: what has changed between the two is told by an event after that id.
             last_event_id = (await self.transport.last())[1]
             body = await self._body(resource, last_event_id, generation)
         except (TransportUnavailable, TransportClosed):
             raise unavailable("the store of this hub does not answer; try again") from None
-        return _cacheable(request, body, MEDIA_TYPES[generation], last_event_id)
+        return _cacheable(request, body, NAMES[generation].media_type, last_event_id)
 
     async def _body(self, resource: Resource, last_event_id: str, generation: Generation) -> bytes:
         documents = await self.transport.presence.all()
@@ -109,7 +107,7 @@ def _cacheable(request: Request, body: bytes, media_type: str, last_event_id: st
     # Where to follow what the document shows, from which event on (RFC 8288). Ids hold no control characters.
     url = f"{own_origin(request)}{PATH}"
     quoted = last_event_id.replace("\\", "\\\\").replace('"', '\\"').encode().decode("latin-1")
-    follow = f'last-event-id="{quoted}"; type="{EVENT_TYPE}"; content-type="{MEDIA_TYPES["1.0"]}"'
+    follow = f'last-event-id="{quoted}"; type="{EVENT_TYPE}"; content-type="{NAMES[Generation.V1].media_type}"'
     headers = {
         "ETag": tag,
         "Cache-Control": CACHE_CONTROL,

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Self
 from urllib.parse import urlencode
 
 from hub.client.sse_parser import Event, Parser
-from hub.config.settings import PATH
+from hub.generations import PATH
 from tests.hub.serving import PUBLISHER, TOPIC
 
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,7 @@ from threading import Timer
 
 import pytest
 
-from hub.config.settings import PATH
+from hub.generations import PATH
 from tests.e2e.processes import free_port
 from tests.needs import needs
 

@@ -11,7 +11,7 @@ from signal import SIGTERM
 
 import pytest
 
-from hub.config.settings import PATH
+from hub.generations import PATH
 from tests.e2e.processes import LOST, Address, Connection, Hubs, subscribed, until
 from tests.hub.serving import PUBLISHER, TOPIC
 

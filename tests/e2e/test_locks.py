@@ -11,7 +11,7 @@ from time import monotonic
 import pytest
 
 from hub.client.sse_parser import Event
-from hub.config.settings import PATH
+from hub.generations import PATH
 from tests.e2e.processes import (
     PAUSE,
     Address,

@@ -10,7 +10,7 @@ from time import monotonic
 import pytest
 import redis
 
-from hub.config.settings import PATH
+from hub.generations import PATH
 from tests.e2e.processes import Address, Answer, Connection, Hub, Hubs, get, measured, until
 from tests.hub.serving import TOPIC
 from tests.transports.valkey import Valkey

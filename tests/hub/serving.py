@@ -13,8 +13,9 @@ import jwt
 from httpx_sse import EventSource, ServerSentEvent, aconnect_sse
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from hub.config.settings import PATH, Settings
+from hub.config.settings import Settings
 from hub.fanout.stream import Phase
+from hub.generations import PATH
 from hub.server.http1 import HubProtocol
 from hub.server.server import HubServer, bind
 from hub.web.app import Hub

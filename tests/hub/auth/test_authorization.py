@@ -16,6 +16,7 @@ from hub.auth import authorization
 from hub.auth.authorization import Authorizer
 from hub.auth.grants import ANONYMOUS, Grants
 from hub.auth.keys import VerificationKey, sign
+from hub.generations import Generation
 from hub.matching.matchers import Matcher, Matching
 from hub.problems import InsufficientScope, InvalidToken, InvalidTokenRequest, Problem, Unauthorized
 
@@ -505,8 +506,8 @@ def test_selectors_grant_by_list() -> None:
     grants = hub().subscriber(request(token=legacy(mercure=claim)))
     assert grants[:3] == (topics("*"), topics("https://example.com/{id}", "a"), None)
     assert hub().subscriber(request(token=legacy(**{"https://mercure.rocks/": claim}))) == grants  # type: ignore[arg-type]
-    assert hub().subscriber(request(token=legacy(mercure={}))) == Grants(generation="0.x")
-    assert hub().subscriber(request(token=legacy(mercure={"publish": None}))) == Grants(generation="0.x")
+    assert hub().subscriber(request(token=legacy(mercure={}))) == Grants(generation=Generation.V0)
+    assert hub().subscriber(request(token=legacy(mercure={"publish": None}))) == Grants(generation=Generation.V0)
 
 
 @pytest.mark.parametrize(

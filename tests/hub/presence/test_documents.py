@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hub.generations import Generation, generations_in
 from hub.matching.matchers import Matcher
 from hub.presence.documents import ROOT, Subscription, collection, event, path, single
 from hub.problems import Problem
@@ -24,7 +25,7 @@ def test_a_path_names_one_subscription(kind: str, match: str, subscriber: str) -
     made = path(Matcher(kind, match), subscriber)
     assert [unquote(part) for part in made.removeprefix(f"{ROOT}/").split("/")][-2:] == [match, subscriber]
     assert made.isascii()
-    found = Resource.of(made.removeprefix(f"{ROOT}/").split("/"), "0.x" if kind == "topic" else "both")
+    found = Resource.of(made.removeprefix(f"{ROOT}/").split("/"), generations_in("0.x" if kind == "topic" else "both"))
     assert found is not None
     assert found.path == made
     assert not found.is_collection
@@ -88,17 +89,17 @@ def test_half_a_surrogate_pair(payload: Any, expected: Any) -> None:
 def test_lists() -> None:
     """0.x tells the last event id in the document, 1.0 in a header; both list the documents as they are."""
     documents = [Subscription(Matcher("exact", text), WHO, {"é": 1}).document() for text in "ab"]
-    assert json.loads(collection(ROOT, documents, "last", "1.0")) == {
+    assert json.loads(collection(ROOT, documents, "last", Generation.V1)) == {
         "id": ROOT,
         "type": "subscriptions",
         "subscriptions": [json.loads(each) for each in documents],
     }
-    assert json.loads(collection(ROOT, [], 'l"', "0.x")) == {
+    assert json.loads(collection(ROOT, [], 'l"', Generation.V0)) == {
         "@context": "https://mercure.rocks/",
         "id": ROOT,
         "type": "Subscriptions",
         "lastEventID": 'l"',
         "subscriptions": [],
     }
-    assert single(documents[0], "last", "1.0") == documents[0]
-    assert json.loads(single(documents[0], "last", "0.x"))["lastEventID"] == "last"
+    assert single(documents[0], "last", Generation.V1) == documents[0]
+    assert json.loads(single(documents[0], "last", Generation.V0))["lastEventID"] == "last"

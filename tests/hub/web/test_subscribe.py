@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from starlette.types import Receive, Scope, Send
 
 from hub.fanout.wire import Connection, wire_for
+from hub.generations import Generation, generations_in
 from hub.problems import Problem
 from hub.web import subscribe
 from hub.web.subscribe import last_event_id, matchers_in, parse_pairs
@@ -30,7 +31,7 @@ from tests.hub.serving import (
 )
 from transports import Entry, TransportUnavailable, Update
 
-BOTH = ("1.0", "0.x")
+BOTH = generations_in("both")
 OTHER = "https://example.com/other"
 PAGE = "https://app.example"
 
@@ -62,9 +63,9 @@ def test_the_match_namespace_is_reserved(name: str) -> None:
 def test_each_generation_has_its_own_names() -> None:
     """With one generation switched off its parameters mean nothing."""
     with pytest.raises(Problem, match=r"match_urlpattern$"):
-        matchers_in([("topic", "a")], ("1.0",))
+        matchers_in([("topic", "a")], (Generation.V1,))
     with pytest.raises(Problem):
-        matchers_in([("match", "a")], ("0.x",))
+        matchers_in([("match", "a")], (Generation.V0,))
 
 
 @pytest.mark.parametrize("name", ["last_event_id", "lastEventID", "Last-Event-ID"])

@@ -12,7 +12,7 @@ import jwt
 import pytest
 from starlette.requests import Request
 
-from hub.config.settings import PATH
+from hub.generations import PATH
 from hub.presence.documents import ROOT
 from hub.web.subscriptions import segments_of
 from tests.hub.serving import DEADLINE, KEY, TOPIC, WIRES, Served, bearer, problem, serving, token
