@@ -46,11 +46,14 @@ def unlocked(write: bool) -> AbstractContextManager[None]:
 
 
 class Environment:
-    """``locked``: what to hold during a transaction, told whether it writes."""
+    """``locked``: what to hold during a transaction, told whether it writes.
+
+    ``tables`` and ``identity``, of the file that was opened, are there from `open` on.
+    """
 
     def __init__(self, directory: Path, options: Options, locked: Locked = unlocked) -> None:
-        self._directory = directory
-        self._options = options
+        self.directory = directory
+        self.options = options
         self._locked = locked
         self._env: lmdb.Environment | None = None
 
@@ -74,22 +77,22 @@ class Environment:
             raise BadStore(f"can't open data.mdb: {error}") from error
 
     def _open(self) -> lmdb.Environment:
-        check_file(self._directory / DATA)
+        check_file(self.directory / DATA)
         with ExitStack() as undo:
             env = lmdb.open(
-                os.fspath(self._directory),
-                map_size=self._options.map_size,
+                os.fspath(self.directory),
+                map_size=self.options.map_size,
                 max_dbs=8,
                 lock=False,
-                sync=self._options.sync,
+                sync=self.options.sync,
                 readahead=False,
                 mode=0o600,
             )
             undo.callback(env.close)
-            if (size := env.info()["map_size"]) > self._options.map_size:
+            if (size := env.info()["map_size"]) > self.options.map_size:
                 env.set_mapsize(int(size * HEADROOM))
-            self._tables = tables_of(env)
-            self._file = identity(self._directory)
+            self.tables = tables_of(env)
+            self.identity = identity(self.directory)
             undo.pop_all()
         self._env = env
         return env
@@ -102,22 +105,22 @@ class Environment:
     @property
     def commits(self) -> int:
         """How many transactions have changed this store since it was made."""
-        return self._environment().info()["last_txnid"]
+        return self._opened().info()["last_txnid"]
 
-    def _capacity(self) -> int:
+    def capacity(self) -> int:
         """Bytes that the file may come to: ``map_size``, or less where its volume, or a limit, has no room for that."""
         try:
-            taken = os.stat(self._directory / DATA).st_blocks * 512
+            taken = os.stat(self.directory / DATA).st_blocks * 512
         except OSError:
-            return self._options.map_size
-        return max(1, min(self._options.map_size, taken + self._free(), _limit()))
+            return self.options.map_size
+        return max(1, min(self.options.map_size, taken + self._free(), _limit()))
 
     def _free(self) -> int:
         """Bytes that the volume has left for us."""
-        volume = os.statvfs(self._directory)
+        volume = os.statvfs(self.directory)
         return volume.f_bavail * volume.f_frsize
 
-    def _has_no_room(self, error: Exception) -> bool:
+    def has_no_room(self, error: Exception) -> bool:
         """Whether more room would have helped. A write that is cut short is EIO in LMDB, whatever the reason."""
         if isinstance(error, lmdb.MapFullError):
             return True
@@ -125,45 +128,48 @@ class Environment:
         if code != errno.EIO:
             return code in _NO_ROOM
         try:
-            size = os.stat(self._directory / DATA).st_size
+            size = os.stat(self.directory / DATA).st_size
             return self._free() < FULL or size + FULL > _limit()
         except OSError:
             return False
 
     @contextmanager
-    def _transaction(self, *, write: bool) -> Iterator[lmdb.Transaction[bytes]]:
+    def transaction(self, *, write: bool) -> Iterator[lmdb.Transaction[bytes]]:
+        """One transaction, under the lock. Raises `TransportUnavailable`, and what LMDB raises: see `faults`."""
         with self._locked(write), self._begin(write) as txn:
             yield txn
 
     def _begin(self, write: bool) -> lmdb.Transaction[bytes]:
         try:
-            return self._environment().begin(write=write)
+            return self._opened().begin(write=write)
         except lmdb.MapResizedError:  # by another process, whose map_size is larger
-            self._environment().set_mapsize(0)
+            self._opened().set_mapsize(0)
         except lmdb.PanicError:  # a commit failed in the file's head: LMDB asks for a new environment
             self.close()
-        return self._environment().begin(write=write)
+        return self._opened().begin(write=write)
 
-    def _environment(self) -> lmdb.Environment:
+    def _opened(self) -> lmdb.Environment:
         try:
             return self._env or self._open()
         except (BadStore, OSError) as error:
-            raise TransportUnavailable(f"{self._directory}: {error}") from error
+            raise TransportUnavailable(f"{self.directory}: {error}") from error
 
     @contextmanager
-    def _faults(self) -> Iterator[None]:
+    def faults(self) -> Iterator[None]:
+        """What LMDB and the system raise comes out as `fault` has it."""
         try:
             yield
         except (lmdb.Error, OSError) as error:
-            raise self._fault(error) from error
+            raise self.fault(error) from error
 
-    def _fault(self, error: Exception) -> TransportError:
+    def fault(self, error: Exception) -> TransportError:
+        """`TransportFull` where more room would help, else `TransportUnavailable`; each says what to do."""
         if isinstance(error, lmdb.MapFullError):
-            fault: TransportError = TransportFull(f"{self._directory} has no room; raise map_size")
-        elif self._has_no_room(error):
-            fault = TransportFull(f"{self._directory} has no room ({error}); free some space on its volume")
+            fault: TransportError = TransportFull(f"{self.directory} has no room; raise map_size")
+        elif self.has_no_room(error):
+            fault = TransportFull(f"{self.directory} has no room ({error}); free some space on its volume")
         else:
-            fault = TransportUnavailable(f"{self._directory} does not work: {error}")
+            fault = TransportUnavailable(f"{self.directory} does not work: {error}")
         fault.__cause__ = error
         return fault
 

@@ -60,11 +60,11 @@ GROUP = 1 / 32
 logger = logging.getLogger(__name__)
 
 
-class Store(Environment):
-    """The log's questions and answers, each in one transaction or a few."""
+class Store:
+    """The log in an environment: each call is one transaction, or a few."""
 
     def __init__(self, directory: Path, options: Options, locked: Locked = unlocked) -> None:
-        super().__init__(directory, options, locked)
+        self._environment = Environment(directory, options, locked)
         self._unlooked = inf
         """Bytes that were written since it was last looked how full the store is."""
         self._room = options.map_size
@@ -75,6 +75,13 @@ class Store(Environment):
         self._too_large = 0
         """Bytes of the smallest update that found no room; an end of it is only what is as large."""
         self._replaced = Episode(logger)
+
+    def open(self) -> None:
+        """Raises `BadStore`, and OSError for files that can't be used."""
+        self._environment.open()
+
+    def close(self) -> None:
+        self._environment.close()
 
     def append(self, records: Sequence[Record]) -> list[Receipt | TransportError]:
         """Add all in one commit, durable on return. One result for each: what fails, fails alone."""
@@ -97,15 +104,15 @@ class Store(Environment):
 
     def _look_for_room(self) -> int:
         """The capacity as it is now; a volume gets fuller and emptier without us."""
-        self._room = self._capacity()
+        self._room = self._environment.capacity()
         return self._room
 
     def _must_be_ours(self) -> None:
         """Raises `TransportReplaced`: what is written to a file that has lost its name is read by nobody."""
-        if identity(self._directory) != self._file:
-            self._replaced.begin(f"{self._directory}: data.mdb was removed or replaced; restart the hub")
+        if identity(self._environment.directory) != self._environment.identity:
+            self._replaced.begin(f"{self._environment.directory}: data.mdb was removed or replaced; restart the hub")
             raise TransportReplaced(self._replaced.reason)
-        self._replaced.end(f"{self._directory}: data.mdb is back")
+        self._replaced.end(f"{self._environment.directory}: data.mdb is back")
         self._look_at = time.monotonic() + IDENTITY
 
     def _append_halves(self, records: Sequence[Record]) -> list[Receipt | TransportError]:
@@ -114,21 +121,21 @@ class Store(Environment):
 
     def _append_at_the_limit(self, record: Record, error: Exception) -> Receipt | TransportError:
         for attempt in range(1, ROOM_TRIES + 1):
-            if not self._has_no_room(error):
+            if not self._environment.has_no_room(error):
                 break
             try:
                 self._make_room(2 * attempt * len(record.text))
                 return self._commit([record], spare=0)[0]
             except (lmdb.Error, OSError) as again:
                 error = again
-        fault = self._fault(error)
+        fault = self._environment.fault(error)
         if isinstance(fault, TransportFull):
             self._too_large = min(self._too_large or len(record.text), len(record.text))
             self._full.begin(f"the store is full, publishers are refused: {fault}")
         return fault
 
     def _commit(self, records: Sequence[Record], spare: int = 64) -> list[Receipt | TransportError]:
-        with self._transaction(write=True) as txn:
+        with self._environment.transaction(write=True) as txn:
             results = self._put(txn, records)
             if spare:
                 self._trim_after(txn, len(records), sum(len(text) for _, text in records), spare)
@@ -140,14 +147,14 @@ class Store(Environment):
         Each LMDB call may wait for the GIL. While there is something to trim, each commit trims some.
         """
         self._unlooked += size
-        bounded = self._options.size is not None or self._options.ttl is not None
+        bounded = self._environment.options.size is not None or self._environment.options.ttl is not None
         if bounded or self._unlooked > LOOK * self._room:
             # Many small ones have to go for a large one.
             removed = self._trim(txn, 2 * count + spare + size // SMALL)
             self._unlooked = inf if removed else 0
 
     def _put(self, txn: lmdb.Transaction[bytes], records: Sequence[Record]) -> list[Receipt | TransportError]:
-        position = newest(txn, self._tables)
+        position = newest(txn, self._environment.tables)
         results: list[Receipt | TransportError] = []
         updates, ids, keys = [], [], dict[bytes, Entry]()
         for update, row in records:
@@ -165,21 +172,21 @@ class Store(Environment):
                 keys[key] = Entry(position, update)
             results.append(Receipt(position, update.id))
         # One call for each table: each LMDB call may wait for the GIL.
-        _put_all(txn, self._tables.updates, updates, append=True)
-        _put_all(txn, self._tables.ids, ids)
-        _put_all(txn, self._tables.keys, [(key, number(entry.position)) for key, entry in keys.items()])
+        _put_all(txn, self._environment.tables.updates, updates, append=True)
+        _put_all(txn, self._environment.tables.ids, ids)
+        _put_all(txn, self._environment.tables.keys, [(key, number(entry.position)) for key, entry in keys.items()])
         return results
 
     def _first_with(self, txn: lmdb.Transaction[bytes], key: bytes) -> Entry | None:
-        at = txn.get(key, db=self._tables.keys)
-        row = txn.get(at, db=self._tables.updates) if at else None
+        at = txn.get(key, db=self._environment.tables.keys)
+        row = txn.get(at, db=self._environment.tables.updates) if at else None
         return self._entry(int.from_bytes(at), row) if at and row else None
 
     def _trim(self, txn: lmdb.Transaction[bytes], limit: int, room: int = 0) -> int:
-        ttl = self._options.ttl
+        ttl = self._environment.options.ttl
         before = None if ttl is None else (time.time() - ttl) * 1000
         left = FILL * self._look_for_room() - room
-        return trim(txn, self._tables, limit, size=self._options.size, before=before, room=left)
+        return trim(txn, self._environment.tables, limit, size=self._environment.options.size, before=before, room=left)
 
     def _make_room(self, room: int) -> None:
         """Trim in small commits: in a full map a larger one has no pages left to copy what it changes.
@@ -189,11 +196,11 @@ class Store(Environment):
         rows, idle = 64, 0
         for at in range(64):
             try:
-                with self._transaction(write=True) as txn:
-                    txn.put(b"room", number(at), db=self._tables.meta)
+                with self._environment.transaction(write=True) as txn:
+                    txn.put(b"room", number(at), db=self._environment.tables.meta)
                     idle = 0 if self._trim(txn, rows, room) else idle + 1
             except (lmdb.Error, OSError) as error:
-                if rows == 1 or not self._has_no_room(error):
+                if rows == 1 or not self._environment.has_no_room(error):
                     return
                 rows //= 4
             if idle == 2:
@@ -212,8 +219,8 @@ class Store(Environment):
 
     def _rows(self, after: Position, limit: int, size: int, *, from_start: bool) -> tuple[Position, list[bytes]]:
         """Positions have no holes, so that the first one says them all."""
-        with self._faults(), self._transaction(write=False) as txn:
-            cursor = txn.cursor(self._tables.updates)
+        with self._environment.faults(), self._environment.transaction(write=False) as txn:
+            cursor = txn.cursor(self._environment.tables.updates)
             if not cursor.last() or after >= int.from_bytes(cursor.key()):
                 return after, []
             cursor.first()
@@ -224,14 +231,14 @@ class Store(Environment):
 
     def position_of(self, event_id: str) -> Position | None:
         """`Transport.position_of`."""
-        with self._faults(), self._transaction(write=False) as txn:
-            at = txn.get(digest(event_id), db=self._tables.ids)
+        with self._environment.faults(), self._environment.transaction(write=False) as txn:
+            at = txn.get(digest(event_id), db=self._environment.tables.ids)
         return None if at is None else int.from_bytes(at)
 
     def last(self) -> tuple[Position, str]:
         """`Transport.last`."""
-        with self._faults(), self._transaction(write=False) as txn:
-            cursor = txn.cursor(self._tables.updates)
+        with self._environment.faults(), self._environment.transaction(write=False) as txn:
+            cursor = txn.cursor(self._environment.tables.updates)
             at, row = cursor.item() if cursor.last() else (b"", b"")
         return self._last(int.from_bytes(at), row) if at else (0, EARLIEST)
 
@@ -245,35 +252,35 @@ class Store(Environment):
         if self._full.reason:
             self._try_for_room()
         now = number(time.time_ns())
-        with self._faults(), self._transaction(write=True) as txn:
-            txn.put(b"checked", now, db=self._tables.meta)
+        with self._environment.faults(), self._environment.transaction(write=True) as txn:
+            txn.put(b"checked", now, db=self._environment.tables.meta)
             self._trim(txn, 64)
-        with self._faults(), self._transaction(write=False) as txn:
-            found = txn.get(b"checked", b"", db=self._tables.meta)
+        with self._environment.faults(), self._environment.transaction(write=False) as txn:
+            found = txn.get(b"checked", b"", db=self._environment.tables.meta)
         if len(found) != len(now):
-            raise TransportUnavailable(f"{self._directory}: what was written can't be read")
+            raise TransportUnavailable(f"{self._environment.directory}: what was written can't be read")
 
     def _try_for_room(self) -> None:
         """Write as much as was refused, and take it out again. Raises `TransportFull` while it does not fit."""
         try:
             self._make_room(2 * self._too_large)
-            with self._transaction(write=True) as txn:
-                txn.put(b"room", bytes(self._too_large), db=self._tables.meta)
-            with self._transaction(write=True) as txn:
-                txn.delete(b"room", db=self._tables.meta)
+            with self._environment.transaction(write=True) as txn:
+                txn.put(b"room", bytes(self._too_large), db=self._environment.tables.meta)
+            with self._environment.transaction(write=True) as txn:
+                txn.delete(b"room", db=self._environment.tables.meta)
         except (lmdb.Error, OSError) as error:
-            raise self._fault(error) from error
+            raise self._environment.fault(error) from error
         self._has_room()
 
     def _has_room(self) -> None:
         self._too_large = 0
-        self._full.end(f"{self._directory}: the store has room again")
+        self._full.end(f"{self._environment.directory}: the store has room again")
 
     @contextmanager
     def presence(self, *, write: bool) -> Iterator[PresenceTables]:
         """The tables of active subscriptions in one transaction; for as long as it is entered."""
-        with self._faults(), self._transaction(write=write) as txn:
-            yield PresenceTables(txn, self._tables, self._room)
+        with self._environment.faults(), self._environment.transaction(write=write) as txn:
+            yield PresenceTables(txn, self._environment.tables, self._room)
 
     def _entry(self, position: Position, row: bytes) -> Entry:
         with self._damage(f"entry {position}"):
@@ -284,7 +291,7 @@ class Store(Environment):
         try:
             yield
         except (ValueError, KeyError, TypeError, struct.error) as error:
-            raise TransportUnavailable(f"{self._directory}: {what} is damaged") from error
+            raise TransportUnavailable(f"{self._environment.directory}: {what} is damaged") from error
 
 
 def _put_all(

@@ -123,7 +123,7 @@ async def limit_files(transport: Transport, size: int) -> None:
 async def stop_inside(transport: Transport) -> None:
     """Stop this process while it is in a writing transaction."""
     store = transport._worker.store  # type: ignore[attr-defined]
-    with store._transaction(write=True):
+    with store._environment.transaction(write=True):
         say("inside")
         os.kill(os.getpid(), signal.SIGSTOP)
 

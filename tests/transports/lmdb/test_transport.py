@@ -56,7 +56,7 @@ def data_file(url: str) -> Path:
 
 
 async def commits(transport: LMDBTransport) -> int:
-    return await transport._call(lambda store: store.commits)
+    return await transport._call(lambda store: store._environment.commits)
 
 
 async def everything(transport: LMDBTransport) -> list[Entry]:
@@ -86,9 +86,9 @@ def put(store: Store, *updates: Update) -> list[object]:
 
 def rows(store: Store) -> dict[str, int]:
     """How many rows each table really has, counted one by one."""
-    with store._transaction(write=False) as txn:
+    with store._environment.transaction(write=False) as txn:
         tables = {"updates", "ids", "keys", "meta"}
-        return {name: sum(1 for _ in txn.cursor(getattr(store._tables, name))) for name in tables}
+        return {name: sum(1 for _ in txn.cursor(getattr(store._environment.tables, name))) for name in tables}
 
 
 @asynccontextmanager
@@ -377,7 +377,7 @@ def test_panic(tmp_path: Path) -> None:
     """When LMDB gives up an environment, the store goes on with a new one."""
     with closing(opened(tmp_path)) as store:
         put(store, an_update(1))
-        store._env = Panicking(store._env)  # type: ignore[assignment,arg-type]
+        store._environment._env = Panicking(store._environment._env)  # type: ignore[assignment,arg-type]
         assert put(store, an_update(2)) == [Receipt(2, "urn:uuid:2")]
         assert ids(store.read(0, 10)) == ["urn:uuid:1", "urn:uuid:2"]
 
@@ -385,7 +385,7 @@ def test_panic(tmp_path: Path) -> None:
 def test_a_panic_that_stays(tmp_path: Path) -> None:
     """While the environment can't be opened again, everything is unavailable; afterwards it works."""
     with closing(opened(tmp_path)) as store:
-        store._env = Panicking(store._env)  # type: ignore[assignment,arg-type]
+        store._environment._env = Panicking(store._environment._env)  # type: ignore[assignment,arg-type]
         data = tmp_path / "data.mdb"
         data.rename(tmp_path / "away")
         data.write_bytes(b"garbage")
@@ -400,8 +400,8 @@ async def test_a_damaged_entry(transport: LMDBTransport) -> None:
     await fill(transport, range(2))
 
     def damage(store: Store) -> None:
-        with store._transaction(write=True) as txn:
-            txn.put((1).to_bytes(8), b"12345678{", db=store._tables.updates)
+        with store._environment.transaction(write=True) as txn:
+            txn.put((1).to_bytes(8), b"12345678{", db=store._environment.tables.updates)
 
     await transport._call(damage)
     with pytest.raises(TransportUnavailable, match="entry 1 is damaged"):
@@ -452,8 +452,8 @@ async def test_nothing_is_acknowledged_into_a_file_without_a_name(
 
 async def test_another_format(tmp_path: Path, url: str) -> None:
     """A store of another version of the hub is refused as such, and left alone."""
-    with closing(opened(tmp_path / "hub")) as store, store._transaction(write=True) as txn:
-        txn.put(b"format", b"99", db=store._tables.meta)
+    with closing(opened(tmp_path / "hub")) as store, store._environment.transaction(write=True) as txn:
+        txn.put(b"format", b"99", db=store._environment.tables.meta)
     assert "written by another version of the hub (format b'99'" in await refusal(url)
 
 
