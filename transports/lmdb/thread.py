@@ -2,9 +2,9 @@
 
 Theory of operation. LMDB is opened without its own locks, so that one thread does everything with it. Coroutines
 queue jobs; all of one turn of the event loop are handed over at once, because the thread would otherwise begin a
-commit with the first of them alone. The thread takes what there is, commits up to `GROUP` appends in one transaction
-with one fsync, answers up to `READS` calls, and begins again. While it commits, the next group gathers: 64 publishers
-that wait together cost one fsync, and one that is alone waits for nobody.
+commit with the first of them alone. The thread takes what there is, commits a group of appends (`grouping.GROUP`) in
+one transaction with one fsync, answers up to `READS` calls, and begins again. While it commits, the next group
+gathers: 64 publishers that wait together cost one fsync, and one that is alone waits for nobody.
 
 What holds: results are delivered in the event loop, in the order of their jobs; a job whose future is done already
 (cancelled, expired) is dropped unless the thread has begun with it; an append that raised may be in the log only if
@@ -24,9 +24,8 @@ from threading import Thread
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from transports.contract import Entry, Receipt, TransportClosed, TransportError, TransportUnavailable, Update
+from transports.grouping import next_group, settle
 
-GROUP = 256
-GROUP_BYTES = 8 << 20
 READS = 64
 """Reads between two commits, so that neither starves the other."""
 
@@ -72,12 +71,23 @@ class Appends(Protocol):
     def append(self, records: Sequence[Record]) -> list[Receipt | TransportError]: ...
 
 
-class Job(NamedTuple):
-    """What a coroutine waits for: a record to append, or any other call."""
+class Append(NamedTuple):
+    """A record that a coroutine waits for to be in the log. ``deadline``: on the loop's clock."""
 
     future: asyncio.Future[Any]
     deadline: float
-    task: Record | Callable[[], Any]
+    task: Record
+
+
+class Call(NamedTuple):
+    """Any other call that a coroutine waits for."""
+
+    future: asyncio.Future[Any]
+    deadline: float
+    task: Callable[[], Any]
+
+
+Job = Append | Call
 
 
 S = TypeVar("S", bound=Appends)
@@ -101,8 +111,8 @@ class CommitThread(Generic[S]):
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[list[Job] | None] = SimpleQueue()
         self._coming: list[Job] = []
-        self._appends: deque[Job] = deque()
-        self._calls: deque[Job] = deque()
+        self._appends: deque[Append] = deque()
+        self._calls: deque[Call] = deque()
         self._stopping = False
         self._stopped: asyncio.Future[None] = self._loop.create_future()
         self._waiting: deque[Job] = deque()
@@ -118,14 +128,15 @@ class CommitThread(Generic[S]):
             raise _stalled()
         while self._waiting and self._waiting[0].future.done():
             self._waiting.popleft()
-        job = Job(self._loop.create_future(), self._loop.time() + PATIENCE, task)
+        future, deadline = self._loop.create_future(), self._loop.time() + PATIENCE
+        job = Append(future, deadline, task) if isinstance(task, Record) else Call(future, deadline, task)
         self._waiting.append(job)
         if self._watch is None:
-            self._watch = self._loop.call_at(job.deadline, self._expire)
+            self._watch = self._loop.call_at(deadline, self._expire)
         if not self._coming:
             self._loop.call_soon(self._hand_over)
         self._coming.append(job)
-        return job.future
+        return future
 
     def _hand_over(self) -> None:
         """All jobs of one turn of the loop at once: the thread would begin a commit with the first of them alone."""
@@ -158,7 +169,7 @@ class CommitThread(Generic[S]):
     def _run(self) -> None:
         try:
             while self._take():
-                self._append(self._group())
+                self._append(next_group(self._appends, lambda job: len(job.task.text)))
                 self._call([self._calls.popleft() for _ in range(min(READS, len(self._calls)))])
                 if self._stalled:
                     # All that was taken may have expired meanwhile, and then nothing is delivered that would say so.
@@ -182,22 +193,15 @@ class CommitThread(Generic[S]):
         if jobs is None:
             self._stopping = True
         for job in jobs or ():
-            (self._appends if isinstance(job.task, Record) else self._calls).append(job)
+            if isinstance(job, Append):
+                self._appends.append(job)
+            else:
+                self._calls.append(job)
 
-    def _group(self) -> list[tuple[Job, Record]]:
-        group: list[tuple[Job, Record]] = []
-        size = 0
-        while self._appends and len(group) < GROUP and size < GROUP_BYTES:
-            job = self._appends.popleft()
-            if isinstance(job.task, Record) and not job.future.done():
-                group.append((job, job.task))
-                size += len(job.task.text)
-        return group
-
-    def _append(self, group: list[tuple[Job, Record]]) -> None:
+    def _append(self, group: Sequence[Append]) -> None:
         if not group:
             return
-        records = [record for _, record in group]
+        records = [job.task for job in group]
         try:
             results: Sequence[Receipt | Exception] = self.store.append(records)
         except Exception as error:
@@ -207,11 +211,11 @@ class CommitThread(Generic[S]):
             for record, result in zip(records, results, strict=True)
             if isinstance(result, Receipt) and not result.repeated
         ]
-        self._tell(self._deliver, [job.future for job, _ in group], results, entries)
+        self._tell(self._deliver, [job.future for job in group], results, entries)
         if entries:
             self._pushed()
 
-    def _call(self, jobs: list[Job]) -> None:
+    def _call(self, jobs: Sequence[Call]) -> None:
         wanted = [job for job in jobs if not job.future.done()]
         results = [_result(job.task) for job in wanted]
         if wanted:
@@ -225,17 +229,12 @@ class CommitThread(Generic[S]):
         self, futures: Sequence[asyncio.Future[Any]], results: Sequence[Any], entries: Sequence[Entry]
     ) -> None:
         for future, result in zip(futures, results, strict=True):
-            if future.done():
-                continue
-            if isinstance(result, Exception):
-                future.set_exception(result)
-            else:
-                future.set_result(result)
+            settle(future, result)
         if entries:
             self._committed(entries)
 
 
-def _result(call: Any) -> Any:
+def _result(call: Callable[[], Any]) -> Any:
     try:
         return call()
     except Exception as error:

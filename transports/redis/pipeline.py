@@ -1,8 +1,8 @@
 """One connection to Redis, on which the commands that wait together go out together; none is executed twice.
 
-Theory of operation. `Pipeline.ask` queues a command and waits for its reply. One task (`_run`) takes what waits, up to
-`GROUP` commands, sends it as one packet and reads the replies, which arrive in request order; meanwhile the next group
-gathers. So a lone command costs one round trip, and 64 at once cost the server a fraction of a read each.
+Theory of operation. `Pipeline.ask` queues a command and waits for its reply. One task (`_run`) takes a group of those
+that wait (`grouping.GROUP`), sends it as one packet and reads the replies, which arrive in request order; meanwhile the
+next group gathers. So a lone command costs one round trip, and 64 at once cost the server a fraction of a read each.
 
 A command that Redis may have executed is never retried: when a reply is lost, its caller gets `TransportUnavailable`
 and has to ask, or repeat with an idempotency key. What was refused *before* it was executed is sent again: a script
@@ -30,13 +30,12 @@ from redis.exceptions import (
 )
 
 from transports.contract import TransportClosed, TransportError, TransportFull, TransportUnavailable
+from transports.grouping import next_group, settle
 from transports.redis.routes import Command, RedisConnection, Route, drop, exchange
 
 PATIENCE = 2.5
 """Seconds until whoever waits is told that the server does not answer; connecting is included."""
 
-GROUP = 256
-GROUP_BYTES = 8 << 20
 AGAIN = 0.02
 """Seconds until a node of a cluster is asked again for keys that are being moved."""
 
@@ -51,9 +50,10 @@ class Job(NamedTuple):
     future: asyncio.Future[Any]
     command: Command
 
-    def fail(self, error: TransportError) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
+    @property
+    def size(self) -> int:
+        """Bytes of its arguments."""
+        return sum(len(part) for part in self.command if isinstance(part, bytes))
 
 
 class Pipeline:
@@ -90,20 +90,10 @@ class Pipeline:
 
     async def _run(self) -> None:
         try:
-            while group := self._group():
+            while group := next_group(self._waiting, lambda job: job.size):
                 await self._exchange(group)
         finally:
             self._running = None
-
-    def _group(self) -> list[Job]:
-        group: list[Job] = []
-        size = 0
-        while self._waiting and len(group) < GROUP and size < GROUP_BYTES:
-            job = self._waiting.popleft()
-            if not job.future.done():
-                group.append(job)
-                size += sum(len(part) for part in job.command if isinstance(part, bytes))
-        return group
 
     async def _exchange(self, group: list[Job]) -> None:
         try:
@@ -112,7 +102,7 @@ class Pipeline:
         except BaseException as error:
             await self._drop()
             for job in (*group, *self._waiting):
-                job.fail(TransportClosed() if self._closed else self._translated(error))
+                settle(job.future, TransportClosed() if self._closed else self._translated(error))
             self._waiting.clear()
             if not isinstance(error, RedisError | OSError | asyncio.CancelledError):
                 raise
@@ -123,10 +113,7 @@ class Pipeline:
 
     def _answer(self, group: list[Job], replies: list[Any]) -> None:
         for job, reply in zip(group, replies, strict=True):
-            if isinstance(reply, ResponseError):
-                job.fail(self._translated(reply))
-            elif not job.future.done():
-                job.future.set_result(reply)
+            settle(job.future, self._translated(reply) if isinstance(reply, ResponseError) else reply)
 
     async def _replies(self, commands: list[Command]) -> list[Any]:
         """What was refused before it was tried is sent again, in its order, in the way or to the place it wants."""
@@ -202,7 +189,7 @@ class Pipeline:
         """Let go of the connection; who waits gets `TransportClosed`."""
         self._closed = True
         for job in self._waiting:
-            job.fail(TransportClosed())
+            settle(job.future, TransportClosed())
         if self._running is not None:
             self._running.cancel()
             await asyncio.wait([self._running])
