@@ -18,7 +18,7 @@ RUN /build/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /dis
  && mkdir -m 0700 /data
 
 FROM ${PYTHON_IMAGE}
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 LABEL org.opencontainers.image.title="mercure-hub" \
       org.opencontainers.image.description="A hub for the Mercure protocol" \
       org.opencontainers.image.licenses="MIT" \

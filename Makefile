@@ -2,6 +2,7 @@
 # make test:  the linters, the type checker and every test. ARGS="-k name" reaches pytest; make lint is the first two.
 # make image: the container image mercure-hub. ARGS="--build-arg PYTHON_IMAGE=…" reaches docker build.
 # make conformance: what a browser's page can expect of a hub; CONFORMANCE_URL=… takes another hub than this one.
+# make coverage: what the tests reach of hub/ and transports/ in their own process; fails below the floor.
 # make test-bare: a quick part of the tests where redis-server, chromium, a compiler and curl are missing.
 # make test-swarm: rolling updates in a real Swarm, as root; ARGS="standby redis" measures those alone.
 # make bench: measures the hub against a bare write() loop, Nchan and sse-starlette, and writes docs/performance/.
@@ -10,7 +11,7 @@
 # make pins:  resolve the requirement files anew, with hashes, for Python 3.11.
 
 .DEFAULT_GOAL := serve
-.PHONY: serve test lint pytest conformance test-bare test-swarm image bench bench-quick replicas pins clean
+.PHONY: serve test lint pytest coverage conformance test-bare test-swarm image bench bench-quick replicas pins clean
 
 ARGS ?=
 BIN := .venv/bin
@@ -32,6 +33,9 @@ lint: .venv/.installed-dev
 
 pytest: .venv/.installed-dev
 	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile $(ARGS)
+
+coverage: .venv/.installed-dev
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --cov --cov-report=term $(ARGS)
 
 conformance: .venv/.installed-dev
 	$(BIN)/python -m pytest tests/browser/test_conformance.py $(ARGS)
@@ -94,4 +98,4 @@ pins:
 	$(LISTED) dependency-groups bench | $(COMPILE) -c requirements-dev.txt --output-file requirements-bench.txt -
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .bench
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .bench .coverage
