@@ -12,7 +12,7 @@ from bench.servers import Kind, Server
 PIECE = 0.8
 """Seconds that one repetition as fast as it goes should take."""
 PATIENCE = 60.0
-"""Seconds that a server may take for what it has fallen behind; what comes later would count for the next sample."""
+"""Seconds that a server may take for what it has fallen behind; later deliveries would count for the next sample."""
 FAST = 0.0
 """The rate that means: each update as soon as the one before is answered."""
 

@@ -3,7 +3,7 @@
     OPENING   the store is being opened, which may wait for another hub's lock (standby): requests are held
     STORING   the store is ours, though it may be away: publishers are answered, subscribers still held
     SERVING   the dispatcher stands at the end of the log: everybody is served
-    DRAINING  the end has begun: nothing new is accepted, and whoever is held is let go
+    DRAINING  the end has begun: nothing new is accepted, and held requests are answered
 
 `hub.web.app.Hub.open` moves it from OPENING to SERVING, and `Hub.drain` or a part that failed to DRAINING, from any
 other state. Nothing moves it back. ``tests/hub/test_lifecycle.py`` tries every move.

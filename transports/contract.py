@@ -121,7 +121,7 @@ class Page:
         return Page(self.positions[:end], self.events[:end], self.kinds, self.which[:end])
 
     def text(self, wants: Callable[[Visibility], bool]) -> bytes:
-        """The events whose address is wanted, as they go out. Whoever wants all of them shares the bytes."""
+        """The events whose address is wanted, as they go out. Streams that want all of them share the bytes."""
         wanted = list(map(wants, self.kinds))
         if not all(wanted):
             return b"".join(compress(self.events, map(wanted.__getitem__, self.which)))
@@ -179,7 +179,7 @@ class TransportReplaced(TransportUnavailable):
 
 
 class HistoryTrimmed(TransportError):
-    """Entries after the asked position are gone: whoever stood there has missed some."""
+    """Entries after the asked position are gone: a reader that stood there has missed some."""
 
 
 class IdempotencyConflict(TransportError):
@@ -220,7 +220,7 @@ class Transport(ABC):
         """
 
     def submit(self, update: Update) -> asyncio.Future[Receipt]:
-        """`append` as a future, for whoever has no task to wait in. May also raise at once what `append` raises.
+        """`append` as a future, for a caller without a task to wait in. May also raise at once what `append` raises.
 
         It is done within `APPEND_TIMEOUT`, if with a TimeoutError, whatever the store does.
         """
@@ -262,7 +262,7 @@ class Transport(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Finish the appends under way, then let go of files, locks and connections. Twice is fine."""
+        """Finish the appends under way, then close files, locks and connections. Twice is fine."""
 
 
 @runtime_checkable
@@ -270,7 +270,7 @@ class ForwardsInStandby(Protocol):
     """What a transport may do besides: pass appends on to another process while its own `Transport.open` waits."""
 
     async def forward_to_holder(self, update: Update) -> Receipt | None:
-        """`Transport.append` by whoever has the store; only before `open` returns. None: nothing was stored.
+        """`Transport.append` by the process that has the store; only before `open` returns. None: nothing was stored.
 
         Raises what that process's `append` raised, and `TransportUnavailable` when it is unknown what came of it.
         """

@@ -1,6 +1,6 @@
 """Group commit: what waits together goes out together, as far as one group may go.
 
-While one group is under way the next one gathers. So who is alone waits for nobody, and 64 that wait together cost a
+While one group is under way the next one gathers. So a lone caller waits for nobody, and 64 that wait together cost a
 store one commit, or a server one read.
 """
 
@@ -39,7 +39,7 @@ def next_group(waiting: deque[J], size_of: Callable[[J], int]) -> list[J]:
 
 
 def settle(future: Future[Any], result: Any) -> None:
-    """Deliver a result, or the exception that stands for it, to whoever still waits."""
+    """Deliver a result, or the exception that stands for it, to a caller that still waits."""
     if future.done():
         return
     if isinstance(result, Exception):

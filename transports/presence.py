@@ -10,9 +10,9 @@ DEAD = -1
 class Presence(ABC):
     """The active subscriptions of all processes that share a store, each under the node that holds its connection.
 
-    A node is one run of one process. It keeps all its subscriptions alive with one `beat`; whoever sees that its count
-    stands still for a lease declares it dead with `expire`, announces its subscriptions as ended, and forgets it. No
-    clock of one host is compared with another's. Every method raises what a `Transport`'s do: `TransportClosed`,
+    A node is one run of one process. It keeps all its subscriptions alive with one `beat`. A process that sees its
+    count stand still for a lease declares it dead with `expire`, announces its subscriptions as ended, and forgets it.
+    No clock of one host is compared with another's. Every method raises what a `Transport`'s do: `TransportClosed`,
     `TransportUnavailable`.
     """
 

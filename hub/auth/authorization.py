@@ -19,7 +19,7 @@ MAX_TOKEN = 8_192  # characters
 MAX_AUDIENCE = 300
 """Characters of the audience that is derived from ``Host``, which is the client's own text: a host name has 253."""
 MAX_COOKIES = 4
-"""Cookies that are tried: each costs a signature, and whoever can set one can set many."""
+"""Cookies that are tried: each costs a signature check, and a page that can set one can set many."""
 MAX_CACHED = 4_096  # verified tokens kept: about 2 KiB each, 20 KiB for the longest
 
 _CLOCK_SKEW = 5.0  # seconds of leeway for nbf alone: issuers set it to their own now; exp ends streams and has none

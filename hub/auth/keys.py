@@ -131,7 +131,7 @@ def _secret(key: str, algorithm: str, name: str) -> bytes:
         return get_default_algorithms()[algorithm].prepare_key(text)  # type: ignore[no-any-return]
     except (jwt.InvalidKeyError, UnicodeEncodeError):
         raise InvalidKey(
-            f"{name} is a PEM, SSH or JSON key, and {algorithm} takes a secret: whoever has a public key could sign"
+            f"{name} is a PEM, SSH or JSON key, and {algorithm} takes a secret: anybody with the public key could sign"
             " tokens with it; set the algorithm of the key, such as RS256, ES256 or EdDSA"
         ) from None
 

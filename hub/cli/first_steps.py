@@ -1,4 +1,4 @@
-"""What ``serve --dev`` tells whoever has just started it."""
+"""What ``serve --dev`` prints for its user."""
 
 import json
 import shlex
@@ -41,7 +41,7 @@ def what_to_try(settings: Settings, url: str) -> str:
 
 
 def _token(settings: Settings) -> str:
-    """For whoever runs the hub with keys of his own, the place where his token goes."""
+    """With keys of one's own, the place where a token goes."""
     keys = {
         (settings.publisher_jwt_key, settings.publisher_jwt_alg),
         (settings.subscriber_jwt_key, settings.subscriber_jwt_alg),

@@ -161,7 +161,7 @@ def _events(response: HTTPResponse, cursor: Cursor) -> Iterator[Event]:
     parser = Parser(cursor.last_event_id or "")
     while chunk := _read(response):
         for event in parser.feed(chunk):
-            cursor.follow(parser)  # before it is handed out: whoever has it does not want it again
+            cursor.follow(parser)  # before it is handed out: its receiver does not want it again
             cursor.failures = 0
             yield event
         cursor.follow(parser)

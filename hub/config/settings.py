@@ -35,7 +35,7 @@ class Settings:
 
     ``subscriptions``: whether active subscriptions are announced and listed. ``heartbeat``: between comments on a
     silent stream. ``write_timeout``: how long a subscriber's connection lasts. ``dispatch_timeout``: without progress
-    until a reader is closed. ``drain``: over which subscribers are let go at the end. ``workers``: processes of
+    until a reader is closed. ``drain``: over which the streams are closed at the end. ``workers``: processes of
     ``mercure-hub serve``. ``listen``: each as `hub.config.values.address` has it. ``resource_identifier``: the ``aud``
     of 1.0 tokens; None: the hub's URL as the request names it.
     """

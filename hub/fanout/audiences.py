@@ -9,8 +9,8 @@ A push may be spread over several turns of the event loop, so that 10,000 writes
 members owed the bytes; each `push` gives them to some more. Until `pending` is False again:
 
     the first ``_pushed`` of the direct members have got the bytes, all others are owed them,
-    whoever joins is owed them too, and whoever leaves takes no place of another: a gap before ``_pushed`` is closed
-    with the last of those who have got them, a gap behind it with the last of all (`leave`)
+    a member that joins is owed them too, and one that leaves moves no other across the border: a gap before
+    ``_pushed`` is closed with the last of those that have got them, a gap behind it with the last of all (`leave`)
 
 Two things hold at every ``await``: a member of the lists has nothing buffered in this process, so that nothing is
 asked before a write; and a descriptor in the list is open and this member's. The kernel gives a closed number to the

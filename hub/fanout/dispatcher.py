@@ -1,4 +1,4 @@
-"""Follows the log, whoever wrote it, and pushes each update to the audiences that get it.
+"""Follows the log, whichever process wrote it, and pushes each update to the audiences that get it.
 
 Theory of operation. There is one dispatcher and one cursor (`Log.position`) in a process, and publishing never
 touches it: `Transport.tail` brings everybody's entries in batches. A batch is sorted into one text for each audience,
@@ -132,7 +132,7 @@ class Dispatcher:
         """Push one batch, one write a subscriber, `TURN` of them before the event loop has its turn.
 
         An audience owes its members the batch until each has got it; for all others it counts as passed at once. So
-        whoever joins meanwhile either is owed it too, or reads it from the log.
+        a stream that joins meanwhile either is owed it too, or reads it from the log.
         """
         outgoing = self._sort(batch)
         now, room = asyncio.get_running_loop().time(), TURN

@@ -55,7 +55,7 @@ class TimerWheel:
         for now in range(self._now + 1, int(time / RESOLUTION) + 1):
             self._now = now
             for ticking in self._slots.pop(now, ()):
-                # Whoever was moved to another tick since is called there.
+                # A stream that was moved to another tick since is called there.
                 if ticking.due == now:
                     ticking.due = 0
                     again = ticking.tick(time)

@@ -10,7 +10,7 @@ The descriptor is valid from `attach` to ``connection_lost``, which forgets it b
 *ASGI*: the request's own task carries what `send` has put down, and a bounded backlog says when its reader is slow.
 
 A wire tells its `Listener`, the stream, two things: ``drained`` after each `send` that said False, once nothing waits
-any more, and ``lost``, once, whoever has ended the connection. ``tests/hub/fanout/test_stream.py`` runs on both.
+any more, and ``lost``, once, whichever side ended the connection. ``tests/hub/fanout/test_stream.py`` runs on both.
 """
 
 import asyncio
@@ -112,7 +112,7 @@ def chunk(payload: bytes) -> bytes:
 
 
 class TakenOver(asyncio.Protocol, Wire):
-    """A plain or TLS HTTP/1.1 connection whose response head is out and which the server has let go.
+    """A plain or TLS HTTP/1.1 connection whose response head is out and which the server has forgotten.
 
     A reader that keeps up has nothing buffered in user space: bytes go straight to the socket, and only what
     the kernel refuses goes through the transport, whose buffer tells when the reader is back.

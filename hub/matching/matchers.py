@@ -35,7 +35,7 @@ class InvalidMatcher(ValueError):
 
 PRICE_OF_A_TEMPLATE = 100
 PRICE_OF_ANY_TOPIC = 1_500
-"""One that begins with an expression is tried on every topic that is published, whoever subscribed with it."""
+"""A template that begins with an expression is tried on every published topic, for all subscribers."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]*")
 

@@ -5,7 +5,7 @@ also when its process is killed: another one then notices, and announces the end
 
 Theory of operation. `begin` and `end` only queue changes, so that a stream never waits for the store. `announce`
 takes them in parts: what begins is entered in the store, then published; what ends is marked as ended in the store,
-then published, then removed. Whoever lists the store and then follows the log therefore sees each change at least
+then published, then removed. A client that lists the store and then follows the log therefore sees each change at least
 once, and a process that dies in between leaves a row that tells another one what is still to be announced. Begin and
 end have idempotency keys of their own, so that the log has each of them once, however many announce it.
 
@@ -32,7 +32,7 @@ from transports import DEAD, Transport, TransportClosed, TransportError, Transpo
 BEAT = 2.0
 """Seconds between two signs of life: one command for all subscriptions of a process."""
 LEASE = 10.0
-"""Seconds without one after which a process counts as dead, while whoever judges could see it all the time."""
+"""Seconds without a beat after which a process counts as dead, if the judging process could read all the while."""
 PART = 256
 """Subscriptions that are announced at once; their updates share a commit."""
 CROWDED = 10_000
@@ -127,7 +127,7 @@ class ActiveSubscriptions:
         return [each for each in part if not each.active or node == self._node]
 
     async def _tell(self, node: str, part: Sequence[Change]) -> list[Change]:
-        """Whoever lists the store and then follows the log sees each change at least once. What is to be told next."""
+        """Announce the changes, for clients that list first and then follow. Return what is left to announce."""
         begun, ended = _documents(part, active=True), _documents(part, active=False)
         try:
             entered = bool(begun) and await self._enter(node, begun)
@@ -224,7 +224,7 @@ class ActiveSubscriptions:
         documents = [each for each in (await self._presence.of(node)).items() if _is_document(each[1])]
         for at in range(0, len(documents), PART):
             await self._publish(dict(documents[at : at + PART]), active=False)
-            await self._presence.beat(self._node)  # whoever buries many must not be taken for dead meanwhile
+            await self._presence.beat(self._node)  # a process that buries many must not count as dead itself meanwhile
         await self._presence.forget(node)
 
     async def close(self) -> None:

@@ -47,7 +47,7 @@ def path(matcher: Matcher, *subscriber: str) -> str:
 
 
 def event(id: str, document: bytes, *, active: bool) -> Update:
-    """The private update that tells of a subscription's begin or end: one of each, whoever sends it how often."""
+    """The private update that announces a subscription's begin or end; repeated, it is stored once."""
     fields = json.loads(document)
     state = "begun" if active else "ended"
     return Update(

@@ -5,7 +5,7 @@ Theory of operation. A connection reads requests one after another, and answers 
     HEAD --on_headers_complete--> BODY --on_message_complete--> HEAD
       `--_refuse--> REFUSED <--_refuse--'
 
-    HEAD     what comes counts towards `MAX_HEAD`, and has `HEAD_TIMEOUT` to become whole
+    HEAD     received bytes count towards `MAX_HEAD`, and has `HEAD_TIMEOUT` to become whole
     BODY     it is the body of the request whose head was read last, also when that has its answer already
     REFUSED  what came is no request: nothing is read any more. Earlier requests are answered, then the connection ends
 
@@ -286,7 +286,7 @@ class HubProtocol(HttpToolsProtocol):
             fields = b"".join([b"%b: %b\r\n" % field for field in self.headers if field[0] != b"upgrade"])
             again = b"%b %b HTTP/%b\r\n%b\r\n" % (self.parser.get_method(), self.url, version, fields)
             data = again + data[end:]
-            # Like uvicorn's own, which takes what comes after a request with ``Connection: close``.
+            # Like uvicorn's own, which accepts bytes after a request with ``Connection: close``.
             self.parser = httptools.HttpRequestParser(self)
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
             try:

@@ -34,7 +34,7 @@ SILENCE = 4
 LONGEST = 2**31 - 1
 """What the kernel takes for a number of milliseconds: 24 days."""
 ANSWERING = 2.0
-"""Seconds that requests under way may take once the streams are let go."""
+"""Seconds that running requests may still take once the streams are closed."""
 LOOK = 0.01
 """Seconds between two looks whether they are over; uvicorn's own end takes a tenth of a second at least."""
 STANDBY_AFTER = LOCK_TIMEOUT + 0.5
@@ -274,13 +274,13 @@ async def _serve(
     code = 0
     if not server.stopping.is_set():
         try:
-            # Whoever was bound to the address as well, and not listening yet, may have come first.
+            # Another process may have bound the same address, and begun to listen first.
             for listener in listeners:
                 listener.listen(BACKLOG)
         except OSError as error:
             code = give_up(_cannot_listen(listener.getsockname()[:2], error))
         else:
-            # Standby when the store is still not open: alive, and holding what comes until it is.
+            # The store is still not open: standby. The hub is alive and holds requests until it is.
             await server.serve(sockets=list(listeners))
     stopping.cancel()
     return await _end(hub, opening) or code

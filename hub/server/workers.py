@@ -99,7 +99,7 @@ class Supervisor:
     """Runs in the main thread, which has no event loop. ``on_ready``: all workers accept, for the first time.
 
     The first worker starts alone: what is wrong with the settings is said once. One that ends with 2, which is a wrong
-    setting, ends all of them with this code. So does one that never got to accept while no other does: whoever started
+    setting, ends all of them with this code. So does one that never got to accept while no other does: whatever started
     the supervisor can start it again, and sees that it fails. In every other case the worker is replaced.
     """
 

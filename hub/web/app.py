@@ -66,7 +66,7 @@ class Hub:
         self._tasks: list[asyncio.Task[None]] = []
         self.failed = False
         self.on_failure: Callable[[], None] = lambda: None
-        """Called when the hub can't go on: whoever runs it ends the process, so that another is started."""
+        """Called when the hub can't go on: the server then ends the process, so that another is started."""
         self._hurried = asyncio.Event()
         self.settings = settings
         self.cors = Cors(settings.cors_origins)
@@ -143,7 +143,7 @@ class Hub:
             self.streams.finish()
 
     async def drain(self, seconds: float) -> None:
-        """Accept nothing more, let go of the store as soon as may be, and of the streams over ``seconds``.
+        """Accept nothing more, close the store as soon as possible, and the streams spread over ``seconds``.
 
         A store that only one process can have is released at once, because the next one waits for it. The live
         streams have everything by then; those that are behind come back with their cursor.
@@ -236,7 +236,7 @@ class Application(Starlette):
 
 
 def application(hub: Hub) -> Application:
-    """The routes with CORS and problem details. Whoever runs it opens and closes the hub."""
+    """The routes with CORS and problem details. The caller opens and closes the hub."""
     app = Application(
         routes=hub.routes(),
         middleware=[Middleware(hub.cors.around)],

@@ -1,4 +1,4 @@
-"""Which pages may read a response (Fetch, "CORS protocol"): a middleware, and its effect for whoever goes past it."""
+"""Which pages may read a response (Fetch, "CORS protocol"): a middleware, and its headers where it is bypassed."""
 
 import re
 from collections.abc import Sequence

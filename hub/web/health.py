@@ -14,7 +14,7 @@ from transports import Transport, TransportError, TransportFull, TransportReplac
 CHECK_TIMEOUT = 1.5
 """Seconds that the store may take; with the rest of the request it stays under 2."""
 CHECK_AGAIN = 1.0
-"""Seconds that an answer counts, so that probing costs the store one write a second whoever asks."""
+"""Seconds that an answer counts, so that all probes together cost the store one write a second."""
 
 
 async def live(_request: Request) -> Response:

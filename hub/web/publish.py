@@ -36,7 +36,7 @@ LARGE = 64 * 1024
 """Bytes of a form from which on it is decoded beside the event loop."""
 
 ASK_AGAIN = 0.5
-"""Seconds until a request that is held in standby is offered again to whoever has the store by then."""
+"""Seconds until a request that is held in standby is offered again to the hub that then has the store."""
 
 R = TypeVar("R")
 
@@ -134,7 +134,7 @@ class Publish:
         return update
 
     async def _forward_to_lock_holder(self, update: Update, scope: Scope) -> Receipt | None:
-        """In standby whoever has the store appends it. None: by now it is ours. Raises `Problem`."""
+        """In standby, the hub that has the store appends it. None: the store is ours by now. Raises `Problem`."""
         clock = asyncio.get_running_loop().time
         end = clock() + HOLD
         while not self.lifecycle.holds_store:

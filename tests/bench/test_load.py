@@ -70,7 +70,7 @@ async def publish_to(load: Load, subscribers: int) -> None:
 
 
 async def test_latency_is_the_time_since_an_event_was_due() -> None:
-    """What comes 50 ms after it was published is 50 ms late, or a little more."""
+    """An update that arrives 50 ms after it was published is 50 ms late, or a little more."""
     streams: list[asyncio.StreamWriter] = []
 
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

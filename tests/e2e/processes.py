@@ -42,7 +42,7 @@ async def until(condition: Callable[[], object], within: float = DEADLINE) -> No
 
 
 def measured(what: str, seconds: Iterable[float]) -> None:
-    """For whoever runs the tests with ``-s``: the smallest, the middle and the largest of these times."""
+    """Shown with ``-s``: the smallest, the middle and the largest of these times."""
     found = sorted(seconds)
     shown = dict.fromkeys((found[0], found[len(found) // 2], found[-1]))
     sys.stdout.write(f"\n{what}: {', '.join(f'{1000 * each:.0f}' for each in shown)} ms\n")

@@ -128,7 +128,7 @@ async def test_standby_takes_over(hubs: Hubs, store: str) -> None:
 async def check_streams(
     history: Sequence[Event], old: Address, moved: Sequence[Subscriber], everything: Subscriber, live: Subscriber
 ) -> None:
-    """Those who moved were let go properly and have it all, as has who asked for it; the live one has what was new."""
+    """The moved streams ended properly and have it all, as has the one that asked for it; the live one has the new."""
     for each in (*moved, everything):
         await until(lambda: len(each.events) >= len(history))  # noqa: B023 - awaited in the loop
         assert each.events[: len(history)] == history
@@ -302,7 +302,7 @@ async def test_shared_hubs_wake_each_other(hubs: Hubs, store: str) -> None:
 
 
 async def test_one_shared_hub_ends(hubs: Hubs, store: str) -> None:
-    """The other goes on without a gap; whoever comes over to it misses nothing and gets nothing twice."""
+    """The other goes on without a gap; a client that comes over to it misses nothing and gets nothing twice."""
     first, second = (hubs.start(f"{store}?lock=shared", "--drain", "500ms") for _ in range(2))
     addresses = [await first.listening(), await second.listening()]
     old, new = addresses

@@ -175,7 +175,7 @@ async def test_a_signal_ends_it(hubs: Hubs, number: signal.Signals, url: str) ->
 
 
 async def test_a_drain(hubs: Hubs) -> None:
-    """200 streams are let go over the time that the drain has, each with its final chunk."""
+    """200 streams are closed over the time of the drain, each with its final chunk."""
     hub = hubs.start("lmdb://store", "--drain", "1s")
     address = await hub.listening()
     async with subscribed(200, [address]) as subscribers:

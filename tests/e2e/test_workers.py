@@ -63,7 +63,7 @@ def children(hub: Hub) -> list[int]:
 
 
 def alive(pid: int) -> bool:
-    """Does it run (proc(5), state)? Whoever inherits a process need not have asked for its end."""
+    """Does it run (proc(5), state)? The process that inherits it need not have reaped it."""
     with suppress(FileNotFoundError, ProcessLookupError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     return False
@@ -178,7 +178,7 @@ async def test_a_stopped_worker_holds_nobody_up(hubs: Hubs) -> None:
 
 
 async def test_a_worker_that_is_told_to_end(hubs: Hubs) -> None:
-    """It lets go of its streams properly, and is replaced: workers can be renewed one by one."""
+    """It ends its streams properly, and is replaced: workers can be renewed one by one."""
     hub = start(hubs, SHARED, "--drain", "500ms")
     address = await hub.listening()
     async with subscribed(20, [address]) as subscribers:
@@ -273,7 +273,7 @@ async def test_a_wrong_setting(hubs: Hubs, url: str, arguments: tuple[str, ...],
 
 
 async def test_a_hub_that_cannot_start(hubs: Hubs) -> None:
-    """When no worker gets as far as to accept, the supervisor ends with 1: whoever started it sees that."""
+    """When no worker gets as far as to accept, the supervisor ends with 1, for its own parent to see."""
     broken = "from hub.web.app import Hub; Hub.open = lambda self: 1 / 0; "
     hub = start(hubs, SHARED, command=broken + COMMAND)
     assert await hub.ended() == 1

@@ -38,7 +38,7 @@ async def test_only_the_moves_of_the_table(begin: State, end: State) -> None:
 
 @pytest.mark.parametrize("state", State)
 async def test_the_end_may_begin_anywhere(state: State) -> None:
-    """Once, however often it is told; whoever is held is let go, and is not served."""
+    """Once, however often it is asked; held requests are released, and not served."""
     lifecycle = at(state)
     waiting = asyncio.ensure_future(lifecycle.wait_until_serving(None))
     await asyncio.sleep(0)

@@ -164,7 +164,7 @@ class Cluster:
         return True
 
     def begin_to_move(self, key: str, there: Valkey) -> None:
-        """From now on the owner sends whoever asks for a key that is not there to the other node."""
+        """From now on the owner redirects requests for keys that it lacks to the other node."""
         here, slot = self.owner(key), key_slot(key.encode())
         self.ask(there, "SETSLOT", slot, "IMPORTING", self.name(here))
         self.ask(here, "SETSLOT", slot, "MIGRATING", self.name(there))

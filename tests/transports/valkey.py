@@ -80,7 +80,7 @@ class Valkey:
             return False
 
     def role(self) -> str:
-        """master, slave, or nothing while it lets go of its clients."""
+        """master, slave, or nothing while it drops its clients."""
         try:
             return str(self.client.role()[0].decode())
         except redis.ConnectionError:

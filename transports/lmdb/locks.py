@@ -20,7 +20,7 @@ class HeldLock:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
 
     def take(self, *, shared: bool) -> bool:
-        """Try once. Whoever has it writes its host and pid into the file, so that a loser can name it."""
+        """Try once. The holder writes its host and pid into the file, so that a loser can name it."""
         try:
             fcntl.flock(self._file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -31,7 +31,7 @@ class HeldLock:
         return True
 
     def holder(self) -> str:
-        """The host and pid of whoever took it last."""
+        """The host and pid of the process that took it last."""
         host, _, pid = os.pread(self._file, 300, 0).decode(errors="replace").strip().partition(" ")
         return f"host {host}, pid {pid}" if pid.isdigit() else "another process"
 
@@ -61,7 +61,7 @@ async def hold(path: Path, *, shared: bool, timeout: float) -> HeldLock:
 class Turnstile:
     """A lock for one transaction at a time: readers share it, a writer is alone.
 
-    Whoever comes passes a gate first. A writer that waits for the readers inside stands in the gate, so no new
+    Every process passes a gate first. A writer that waits for the readers inside stands in the gate, so no new
     reader gets past it, and one process that commits without a break can't shut another one out.
     """
 

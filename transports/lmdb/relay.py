@@ -42,7 +42,7 @@ _ERRORS = {kind.__name__: kind for kind in (IdempotencyConflict, TransportFull, 
 class Relay:
     """The holder's side. ``submit`` appends an update.
 
-    Where sockets can't be bound (some file systems) there is none, and whoever waits for the lock keeps its updates.
+    Where sockets can't be bound (some file systems) there is none, and a hub that waits for the lock keeps its updates.
     """
 
     def __init__(self, directory: Path, submit: Submit) -> None:
@@ -54,7 +54,7 @@ class Relay:
 
     @classmethod
     async def listen(cls, directory: Path, submit: Submit) -> Self:
-        """Only for whoever holds the directory's lock: a socket that is there already is a dead process's."""
+        """Only for the holder of the directory's lock: a socket that is there already is a dead process's."""
         relay = cls(directory, submit)
         with suppress(OSError):
             await relay._listen(_bound(directory))
@@ -69,7 +69,7 @@ class Relay:
             raise
 
     async def close(self) -> None:
-        """Refuse what has not come whole, and answer what is being appended, before the lock is let go of."""
+        """Refuse requests that are not whole, and answer those being appended, before the lock is released."""
         self.closing = True
         if self._server is None:
             return

@@ -34,7 +34,7 @@ PATIENCE = 5.0
 client waits for its answer. A process that is stopped while it holds a lock, or a dead network disk, takes for ever."""
 
 SWITCH = 5e-5
-"""Seconds after which the loop's thread gives up the interpreter's lock. Each LMDB call lets go of that lock; behind a
+"""Seconds after which the loop's thread gives up the GIL. Each LMDB call releases the GIL; behind a
 busy loop it came back only after Python's 5 ms, measured: 500 puts a second instead of 100,000."""
 
 

@@ -90,7 +90,7 @@ class LMDBTransport(Transport):
         self._worker = worker
 
     async def _hold(self) -> ExitStack:
-        """Wait for the lock, with nothing else open. The worker's thread lets go of it, as its last act."""
+        """Wait for the lock, with nothing else open. The thread releases it, as its last act."""
         said, held = self._parameters, ExitStack()
         try:
             make(said.directory)

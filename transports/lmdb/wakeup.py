@@ -41,7 +41,7 @@ class Peers:
             self._loop.add_reader(self._socket.fileno(), self._read)
 
     def ping(self) -> None:
-        """Wake every peer; whoever is dead is forgotten. From any thread."""
+        """Wake every peer; dead ones are forgotten. From any thread."""
         with suppress(OSError):
             for name in os.listdir(self._directory):
                 if name != self._name:

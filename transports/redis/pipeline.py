@@ -34,7 +34,7 @@ from transports.grouping import next_group, settle
 from transports.redis.routes import Command, RedisConnection, Route, drop, exchange
 
 PATIENCE = 2.5
-"""Seconds until whoever waits is told that the server does not answer; connecting is included."""
+"""Seconds until a caller is told that the server does not answer; connecting is included."""
 
 AGAIN = 0.02
 """Seconds until a node of a cluster is asked again for keys that are being moved."""
@@ -179,14 +179,14 @@ class Pipeline:
             await drop(wire)
 
     async def finish(self) -> None:
-        """Refuse what is new, finish what is asked for, let go of the connection."""
+        """Refuse new commands, finish those that were asked for, close the connection."""
         self._closed = True
         if self._running is not None:
             await asyncio.wait([self._running])
         await self._drop()
 
     async def abort(self) -> None:
-        """Let go of the connection; who waits gets `TransportClosed`."""
+        """Close the connection; callers that wait get `TransportClosed`."""
         self._closed = True
         for job in self._waiting:
             settle(job.future, TransportClosed())

@@ -31,7 +31,7 @@ class HostPort(NamedTuple):
 
     @classmethod
     def told_by(cls, wire: "RedisConnection", error: AskError) -> "HostPort":
-        """Where a node of a cluster points. One that does not know its own name says none and means its own host."""
+        """Where a node of a cluster points. A node that does not know its name gives none and means its own host."""
         return cls(error.host or wire.host, error.port)
 
 
@@ -51,7 +51,7 @@ class RedisConnection(Protocol):
 
 
 async def connected(scheme: str, server: Mapping[str, Any]) -> RedisConnection:
-    """redis-py's own timeouts would end a long XREAD, and cost a timer a reply: whoever asks has one."""
+    """redis-py's own timeouts would end a long XREAD, and cost a timer a reply: the caller has one already."""
     options = {"socket_timeout": None, "socket_connect_timeout": CONNECTING, "protocol": 2}
     kind: Any = _KINDS[scheme]
     wire = cast("RedisConnection", kind(**server, **options))
@@ -106,7 +106,7 @@ class DirectRoute(Route):
 
 
 class _ManyServers(Route):
-    """One that has led to the log is the first to be asked the next time; one that is being tried, the last."""
+    """The address that led to the log is asked first the next time; the one that is being tried, last."""
 
     def __init__(self, addresses: Iterable[HostPort], options: Mapping[str, Any]) -> None:
         self._addresses, self._options = deque(addresses), options
@@ -139,7 +139,7 @@ class _ManyServers(Route):
 
 
 class SentinelRoute(_ManyServers):
-    """``service``: what the Sentinels call the primary. ``login``: what they want of whoever asks.
+    """``service``: what the Sentinels call the primary. ``login``: the credentials that they ask for.
 
     The steps are those of https://redis.io/docs/latest/develop/reference/sentinel-clients/.
     """

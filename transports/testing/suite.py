@@ -202,7 +202,7 @@ class TransportContract:
         assert [e.position for e in await reader] == sorted(r.position for r in receipts)
 
     async def test_a_tail_from_the_end(self, transport: Transport) -> None:
-        """A tail from the newest position waits, and sees only what comes after it."""
+        """A tail from the newest position waits, and sees only later entries."""
         *_, newest = await fill(transport, range(3))
         task = await waiting(transport, newest.position)
         assert not task.done()
@@ -250,7 +250,7 @@ class TransportContract:
         assert len(await transport.read(0, 10)) == 4
 
     async def test_trimmed_history(self, opened: Opened) -> None:
-        """Whoever stands before the first entry left is told; 0 asks for whatever is left."""
+        """A reader before the first entry left gets `HistoryTrimmed`; 0 asks for whatever is left."""
         transport = await opened(size=3)
         receipts = await fill(transport, range(10))
         assert ids(await transport.read(0, 10)) == ["urn:uuid:7", "urn:uuid:8", "urn:uuid:9"]

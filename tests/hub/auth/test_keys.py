@@ -71,7 +71,7 @@ def test_what_a_key_signs_its_other_half_verifies(algorithm: str) -> None:
 
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
 def test_a_private_key_verifies_as_its_public_half(algorithm: str) -> None:
-    """Whoever configures the private key by mistake is served; only the public half is kept."""
+    """A private key that is configured by mistake works; only the public half is kept."""
     private, _ = keys(algorithm)
     key = load(private, algorithm)
     assert key.verify(sign(CLAIMS, private, algorithm, type="JWT")).claims == CLAIMS

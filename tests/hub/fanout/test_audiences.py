@@ -104,7 +104,7 @@ def test_equal_matchers_and_grants_share_an_audience() -> None:
 
 @given(st.lists(st.integers(min_value=0, max_value=20), max_size=60))
 def test_members_come_and_go_in_any_order(turns: list[int]) -> None:
-    """Whoever is in the lists is there once, at its own slot; leaving twice is nothing."""
+    """A member is in the lists once, at its own slot; leaving twice is nothing."""
     audience = Audience(MATCHING, ((), ()))
     readers = [Reader() for _ in range(21)]
     inside: set[int] = set()

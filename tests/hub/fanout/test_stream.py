@@ -37,7 +37,7 @@ async def test_a_reader_that_stalls_holds_up_nobody_and_misses_nothing(served: S
     seen = await asyncio.gather(*(received(reader, 300) for reader, _ in live))
     assert all(each == ids for each in seen)
     assert sum(stream.wire.waiting() for stream in served.hub.streams.open) < 20 * 1024 * 1024
-    # They took nothing for `dispatch_timeout` and are cut off; whoever comes back goes on from its cursor.
+    # They took nothing for `dispatch_timeout` and are cut off; a reader that comes back goes on from its cursor.
     await until(lambda: len(served.hub.streams.open) == 200)
     for reader, writer in stalled:
         writer.transport.resume_reading()  # type: ignore[attr-defined]

@@ -45,7 +45,7 @@ async def test_nothing_is_called_early_or_twice() -> None:
 
 
 def test_what_is_not_to_be_called_is_not_kept() -> None:
-    """Whoever is told never to come, or at another time, leaves nothing behind where it was."""
+    """A callback that is cancelled or moved leaves nothing behind where it was."""
     wheel, moved = TimerWheel(), Called()
     for time in (1000.0, 2000.0, 3000.0):
         wheel.at(time, moved)

@@ -173,7 +173,7 @@ async def test_an_end_survives_who_tells_it(transport: Transport, monkeypatch: p
 
 
 async def test_the_next_process_of_an_exclusive_store_announces_at_once(tmp_path: Path) -> None:
-    """Whoever holds the lock knows that all others have ended."""
+    """The holder of the lock knows that all others have ended."""
     for number in range(2):
         transport = open_transport(f"lmdb://{tmp_path}/hub")
         await transport.open()
@@ -314,7 +314,7 @@ async def test_closing(transport: Transport) -> None:
 
 
 async def test_a_closed_store_is_left_quietly(transport: Transport, caplog: pytest.LogCaptureFixture) -> None:
-    """The store may be let go before the streams; nothing fails, and nobody is warned."""
+    """The store may be closed before the streams; nothing fails, and nobody is warned."""
     async with process(transport) as active:
         begin(active, range(10), A)
         await transport.close()

@@ -163,7 +163,7 @@ async def test_a_request_before_a_malformed_one_is_answered(served: Served) -> N
 
 
 async def test_a_stream_before_a_malformed_request_ends_with_its_client(served: Served) -> None:
-    """The stream goes on, as the request before; whoever leaves is gone at once, and not with the next heartbeat."""
+    """The stream goes on, as the request before; a client that leaves is noticed before the next heartbeat."""
     stream = get("Host: hub", target=f"{PATH}?topic={TOPIC}")
     reader, writer = await served.raw(stream + HEALTH * 30)
     await served.live(1)

@@ -320,7 +320,7 @@ async def test_requests_are_held_in_standby() -> None:
 
 
 async def test_a_held_publisher_asks_again() -> None:
-    """Whoever has the store may not have listened yet, or may be another one by now; it answers for us."""
+    """The hub that has the store may not listen yet, or may be another by now; it answers for us."""
     release, asked = asyncio.Event(), list[Update]()
 
     async def forward_to_holder(_transport: MemoryTransport, update: Update) -> Receipt | None:

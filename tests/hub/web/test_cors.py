@@ -35,7 +35,7 @@ async def _added_by_the_middleware(cors: Cors, scope: Scope) -> RawHeaders:
     st.none() | st.sampled_from([*ORIGINS, "https://evil.example", "*", ""]),
 )
 async def test_both_ways_add_the_same(allowed: list[str], origin: str | None) -> None:
-    """Whoever goes past the middleware gets the headers that it adds, for every origin and setting."""
+    """A response that bypasses the middleware has the headers that it adds, for every origin and setting."""
     cors = Cors(allowed)
     headers = [(b"host", b"hub")] + ([] if origin is None else [(b"origin", origin.encode())])
     scope: Scope = {"type": "http", "method": "GET", "headers": headers}

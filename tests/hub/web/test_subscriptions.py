@@ -60,7 +60,7 @@ async def until_listed(served: Served, count: int) -> None:
 
 
 async def test_events_of_1_0(served: Served) -> None:
-    """Whoever is granted it sees each matcher of another begin and end, as events of the type mercure."""
+    """A subscriber with the grant sees each matcher of another begin and end, as events of the type mercure."""
     watching = {"match_urlpattern": f"{ROOT}/exact/:match/:subscriber"}
     payload = access_token({"topics": [{"match": "*"}], "payload": {"name": "Ada"}})
     async with served.subscribe(granting(f"{ROOT}/*", kind="urlpattern"), **watching) as watcher:
@@ -147,7 +147,7 @@ async def test_following_the_list_misses_nothing(served: Served) -> None:
 
 
 async def test_caching(served: Served) -> None:
-    """The same list is a 304 for whoever has it; a change is not."""
+    """The same list is a 304 for a client that has it; a changed one is not."""
     async with served.subscribe():
         await until_listed(served, 1)
         first = await listed(served)

@@ -217,7 +217,7 @@ async def test_a_stopped_peer(url: str, peers: list[Peer], monkeypatch: pytest.M
 
 
 async def test_close_beside_a_stopped_peer(url: str, peers: list[Peer], monkeypatch: pytest.MonkeyPatch) -> None:
-    """`close` does not wait for ever for a stopped peer, and whoever still waits is answered."""
+    """`close` does not wait for ever for a stopped peer, and callers that still wait are answered."""
     monkeypatch.setattr("transports.lmdb.thread.PATIENCE", 0.3)
     before = set(threading.enumerate())
     transport = LMDBTransport(f"{url}?lock=shared")

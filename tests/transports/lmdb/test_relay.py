@@ -178,7 +178,7 @@ async def test_an_update_that_is_too_long(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("answer", [b"", b'{"receipt": [1, "one"'])
 async def test_a_lost_answer(tmp_path: Path, answer: bytes) -> None:
-    """Whoever sent the update is told that it may be stored."""
+    """The publisher is told that the update may be stored."""
 
     async def die(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"ready\n")

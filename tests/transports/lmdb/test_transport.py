@@ -290,7 +290,7 @@ def test_many_large_updates_at_once(tmp_path: Path, length: int) -> None:
 
 
 async def test_a_process_that_was_frozen_goes_on(transport: LMDBTransport, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stopped for longer than callers wait, with an append under way: that one fails, and what comes after works."""
+    """Stopped for longer than callers wait, with an append under way: that one fails, and the next ones work."""
     monkeypatch.setattr("transports.lmdb.thread.PATIENCE", 0.1)
     await transport.append(an_update(1))
     frozen = asyncio.ensure_future(transport.append(an_update(2)))

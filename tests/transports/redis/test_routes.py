@@ -243,7 +243,7 @@ async def test_half_a_move(cluster: Cluster, opened: Opened) -> None:
 
 
 async def test_a_node_that_dies(opened: Opened) -> None:
-    """When the log's node is killed, its replica takes over; whoever knows one living node finds it."""
+    """When the log's node is killed, its replica takes over; a client that knows one living node finds it."""
     with Cluster() as cluster:
         owner = cluster.owner(UPDATES)
         with cluster.replica(owner) as replica:

@@ -122,7 +122,7 @@ async def test_old_entries_go(server: Valkey, opened: Opened) -> None:
 
 
 async def test_trimmed_by_a_stranger(server: Valkey, transport: Transport) -> None:
-    """Whoever trims the stream, a cursor before what is left is told."""
+    """Whatever trimmed the stream, a cursor before the first entry left gets `HistoryTrimmed`."""
     first, *_, newest = await fill(transport, range(5))
     server.client.xtrim(UPDATES, maxlen=2, approximate=False)
     for use in (transport.read(first.position, 1), anext(transport.tail(first.position))):
