@@ -218,7 +218,7 @@ def _bearer(token: str | None) -> dict[str, str]:
     if not token:
         return {}
     if not re.fullmatch(r"[!-~]+", token):
-        raise ValueError("the token holds characters that no token has")
+        raise ValueError("the token contains characters that no token has")
     return {"Authorization": f"Bearer {token}"}
 
 

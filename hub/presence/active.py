@@ -168,7 +168,7 @@ class ActiveSubscriptions:
         await asyncio.gather(*(self._transport.append(event(*each, active=active)) for each in documents.items()))
 
     def _begin_anew(self) -> None:
-        logger.warning("this hub was taken for dead, or its store was emptied; its subscriptions are announced anew")
+        logger.warning("this hub was taken for dead, or its store was emptied; its subscriptions are announced again")
         self._node, self._entered, self._count = uuid4().hex, False, 0
         self._changes = deque(change for change in self._changes if not change.active)
         for stream, subscriptions in list(self._held.items()):

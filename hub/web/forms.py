@@ -43,7 +43,7 @@ async def read_body(request: Request, most: int) -> bytes:
     except TimeoutError:
         raise Problem(408, "the body did not arrive in time", {"Connection": "close"}) from None
     except ClientDisconnect:
-        raise Problem(400, "the body did not arrive whole", {"Connection": "close"}) from None
+        raise Problem(400, "the body arrived incomplete", {"Connection": "close"}) from None
     if len(body) > most:
         raise Problem(413, f"the body is larger than {most} bytes", {"Connection": "close"})
     return bytes(body)

@@ -40,7 +40,7 @@ class Ready:
 
     async def _why_not(self) -> str:
         if self.lifecycle.draining:
-            return "the hub is ending"
+            return "the hub is shutting down"
         if not self.lifecycle.serving:
             return "the hub waits for its store"
         async with self._checking:

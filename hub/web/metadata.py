@@ -58,7 +58,7 @@ class Methods:
             await Response(status_code=204, headers={"Allow": self.allow})(scope, receive, send)
         else:
             raise Problem(
-                405, f"the method {method[:20]} does nothing here; there are {self.allow}", {"Allow": self.allow}
+                405, f"the method {method[:20]} is not supported here; allowed are {self.allow}", {"Allow": self.allow}
             )
 
     @property

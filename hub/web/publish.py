@@ -115,7 +115,7 @@ class Publish:
         receipt = await self._forward_to_lock_holder(update, request.scope)
         if receipt is None:
             if self.lifecycle.draining:
-                raise unavailable("this hub is ending; try again")
+                raise unavailable("this hub is shutting down; try again")
             receipt = await self._append_counted(self.transport.submit, update)
         return PlainTextResponse(receipt.id)
 

@@ -119,14 +119,14 @@ class RedisTransport(Transport):
         said = dict(part.partition(b":")[::2] for part in (await line.ask("INFO", "server")).splitlines())
         version = said.get(b"redis_version", b"0").decode()
         if tuple(map(int, version.split(".")[:2])) < OLDEST:
-            raise InvalidTransport(self.url, f"the server is Redis {version}; 6.2 is the oldest that will do")
+            raise InvalidTransport(self.url, f"the server is Redis {version}; 6.2 or newer is needed")
         mode = (said.get(b"redis_mode") or said.get(b"server_mode") or b"standalone").decode()
         if mode != ("cluster" if self._parameters.parts.scheme == "redis+cluster" else "standalone"):
             raise InvalidTransport(self.url, f"the server's mode is {mode}; {_MEANT.get(mode, _MEANT['standalone'])}")
         for key in self._keys:
             kind = (await line.ask("TYPE", key)).decode()
             if kind not in ("none", _TYPES.get(key.rpartition(":")[2], "hash")):
-                raise InvalidTransport(self.url, f"the key {key} is a {kind} of somebody else; choose another prefix=")
+                raise InvalidTransport(self.url, f"the key {key} is another program's {kind}; choose another prefix=")
 
     async def append(self, update: Update) -> Receipt:
         key, said = update.idempotency_key or "", self._parameters

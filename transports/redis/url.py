@@ -61,7 +61,7 @@ class Parameters:
             wait_timeout=round(duration(said.get("wait_timeout", WAIT_TIMEOUT)) * 1000),
         )
         if not found.wait_timeout:
-            raise ValueError("wait_timeout is longer than nothing; without a bound an append could wait for ever")
+            raise ValueError("wait_timeout must be longer than 0; without a bound an append could wait for ever")
         if "ssl_keyfile" in said and "ssl_certfile" not in said:
             raise ValueError("ssl_keyfile is the key to ssl_certfile, which is missing")
         found._route_with({}, {}, "")
@@ -135,7 +135,7 @@ def _address(text: str, port: int) -> HostPort:
         one = split(f"//{text}")
         return HostPort(one.hostname or "", port if one.port is None else one.port)
     except ValueError:
-        raise ValueError("a port is no number from 1 to 65535; is a / in the password? write %2F") from None
+        raise ValueError("the port is not a number from 1 to 65535; is a / in the password? write %2F") from None
 
 
 def _socket(parts: SplitResult) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def _database(text: str) -> int:
 
 def _prefix(text: str) -> str:
     if "{" in text or "}" in text:
-        raise ValueError("prefix holds no braces; they are put round it")
+        raise ValueError("prefix must not contain braces; they are added around it")
     return text
 
 

@@ -265,7 +265,7 @@ def test_what_is_no_url_is_told(url: str) -> None:
 
 def test_a_broken_token_is_not_shown() -> None:
     """A token with a line break in it never reaches the wire, nor the error."""
-    with pytest.raises(ValueError, match=r"^the token holds characters that no token has$"):
+    with pytest.raises(ValueError, match=r"^the token contains characters that no token has$"):
         publish("http://127.0.0.1:9/", ["a"], token="hunter2\r\nX: y")
 
 

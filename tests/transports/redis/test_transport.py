@@ -326,14 +326,14 @@ async def test_not_redis() -> None:
 async def test_an_old_server(server: Valkey) -> None:
     """A server that is too old ends the start."""
     async with Proxy(server, lambda data: data.replace(b"redis_version:7.2.4", b"redis_version:6.0.9")) as proxy:
-        assert "the server is Redis 6.0.9; 6.2 is the oldest that will do" in await refused(proxy.url)
+        assert "the server is Redis 6.0.9; 6.2 or newer is needed" in await refused(proxy.url)
 
 
 @pytest.mark.parametrize("name", ["updates", "ids", "keys", "again"])
 async def test_a_key_of_somebody_else(server: Valkey, name: str) -> None:
     """A key of ours that is of another type ends the start, and is left as it is."""
     server.client.set(f"{{mercure}}:{name}", "theirs")
-    assert f"the key {{mercure}}:{name} is a string of somebody else" in await refused(server.url())
+    assert f"the key {{mercure}}:{name} is another program's string" in await refused(server.url())
     assert server.client.get(f"{{mercure}}:{name}") == b"theirs"
 
 
