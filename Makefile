@@ -15,6 +15,7 @@
 
 ARGS ?=
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PROJECT := $(INSTALL) --no-deps --no-build-isolation --editable .
 
@@ -32,10 +33,10 @@ lint: .venv/.installed-dev
 	$(BIN)/lint-imports
 
 pytest: .venv/.installed-dev
-	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile $(ARGS)
+	$(PYTEST) $(ARGS)
 
 coverage: .venv/.installed-dev
-	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --cov --cov-report=term $(ARGS)
+	$(PYTEST) --cov $(ARGS)
 
 conformance: .venv/.installed-dev
 	$(BIN)/python -m pytest tests/browser/test_conformance.py $(ARGS)

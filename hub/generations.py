@@ -6,6 +6,7 @@ belongs to, a subscriber by its parameters; publishing is the same in both.
 
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import cache
 from typing import Literal, NamedTuple
 
 PATH = "/.well-known/mercure"
@@ -50,11 +51,18 @@ NAMES: Mapping[Generation, Names] = {
 }
 
 
+@cache
 def generations_in(protocol: Protocol) -> tuple[Generation, ...]:
-    """The generations that a hub with this setting serves, the newest first."""
+    """The generations that a hub with this setting serves, the newest first. Asked for each subscriber."""
     return tuple(each for each in Generation if protocol in ("both", each))
+
+
+@cache
+def matcher_types(generations: tuple[Generation, ...]) -> Mapping[str, str]:
+    """The parameters of a subscription in these generations, each with its type of matcher."""
+    return {name: type for each in generations for name, type in NAMES[each].matchers.items()}
 
 
 def topic_parameter(protocol: Protocol) -> str:
     """The parameter to name one topic with: the older generation's where it is served, which every client knows."""
-    return next(iter(NAMES[generations_in(protocol)[-1]].matchers))
+    return next(iter(matcher_types(generations_in(protocol)[-1:])))

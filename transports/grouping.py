@@ -6,7 +6,6 @@ store one commit, or a server one read.
 
 from asyncio import Future
 from collections import deque
-from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 GROUP = 256
@@ -14,19 +13,21 @@ GROUP_BYTES = 8 << 20
 
 
 class Waiting(Protocol):
-    """A job and the future that its caller waits for."""
+    """A job, the future that its caller waits for, and its bytes."""
 
     @property
     def future(self) -> Future[Any]: ...
+    @property
+    def size(self) -> int: ...
 
 
 J = TypeVar("J", bound=Waiting)
 
 
-def next_group(waiting: deque[J], size_of: Callable[[J], int]) -> list[J]:
+def next_group(waiting: deque[J]) -> list[J]:
     """Take the first of those who wait, in their order: at most `GROUP`, and none after `GROUP_BYTES`.
 
-    A job whose future is done (cancelled, expired) is dropped. ``size_of``: bytes.
+    A job whose future is done (cancelled, expired) is dropped.
     """
     group: list[J] = []
     size = 0
@@ -34,7 +35,7 @@ def next_group(waiting: deque[J], size_of: Callable[[J], int]) -> list[J]:
         job = waiting.popleft()
         if not job.future.done():
             group.append(job)
-            size += size_of(job)
+            size += job.size
     return group
 
 

@@ -3,7 +3,7 @@
 import sys
 
 from hub.config.setting import table
-from hub.config.settings import Settings
+from hub.config.settings import SETTINGS
 
 if __name__ == "__main__":
-    sys.stdout.write(table(Settings))
+    sys.stdout.write(table(SETTINGS.values()))

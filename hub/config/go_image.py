@@ -53,7 +53,7 @@ def _directive(name: str, arguments: list[str], known: Mapping[str, str]) -> tup
     }[known[name]]
     if not fits:
         raise ValueError(f"directive {name!r} takes {wanted}")
-    return name, " ".join(arguments) or "true"
+    return name, " ".join(arguments) if arguments else "true"
 
 
 def site_port(server_name: str) -> tuple[int, bool]:

@@ -1,6 +1,6 @@
 """What is said of one setting, once: its flag, variables, directive, help text and row in the README follow from it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, Literal
 
@@ -54,8 +54,10 @@ class Setting:
 def described(
     read: Reader, metavar: str, default: str | None, meaning: str, *, directive: bool = False, secret: bool = False
 ) -> Any:
-    """A dataclass field with its `Setting`. ``secret``: never shown."""
-    value: Any = MISSING if default is None else read(default)
+    """A dataclass field with its `Setting`. ``secret``: never shown. Where there is one value, no default is None."""
+    value: Any = MISSING
+    if default is not None:
+        value = read(default) if default or "…" in metavar else None
     said = {_KEY: (read, metavar, default, meaning, directive)}
     return field(default=value, repr=not secret, metadata=said)
 
@@ -67,7 +69,7 @@ def settings_of(settings: type) -> Iterator[Setting]:
         yield Setting(each.name, *each.metadata[_KEY])
 
 
-def table(settings: type) -> str:
+def table(settings: Iterable[Setting]) -> str:
     """The README's table."""
     head = ["| variable | flag | default | what it is |", "|---|---|---|---|"]
-    return "\n".join([*head, *(each.row for each in settings_of(settings))]) + "\n"
+    return "\n".join([*head, *(each.row for each in settings)]) + "\n"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from hub.config import values
 from hub.config.go_image import directives, site_port, without_bolt
@@ -19,7 +19,10 @@ from transports.urls import redact
 DEV_KEY = "!ChangeThisMercureHubJWTSecretKey!"
 """The key of the documentation and of ``--dev``; everybody knows it."""
 
-_LISTEN = values.addresses(":3000")
+_ADDRESS = ":3000"
+_LISTEN = values.addresses(_ADDRESS)
+_KEY = "Secret, PEM or `file:///path` that {} tokens are verified with; as a flag, `ps` shows it."
+_ALGORITHM = values.choice(*values.ALGORITHMS)
 _CLOSE = 0.81
 _DEV_PORTS = ("", ":3000", ":3001", ":4200", ":5173", ":8000", ":8080")
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -40,22 +43,10 @@ class Settings:
     of 1.0 tokens; None: the hub's URL as the request names it.
     """
 
-    publisher_jwt_key: str = described(
-        values.text,
-        "K",
-        None,
-        "Secret, PEM or `file:///path` that publishers' tokens are verified with; as a flag, `ps` shows it.",
-        secret=True,
-    )
-    publisher_jwt_alg: str = described(values.choice(*values.ALGORITHMS), "A", "HS256", "Its algorithm.")
-    subscriber_jwt_key: str = described(
-        values.text,
-        "K",
-        None,
-        "Secret, PEM or `file:///path` that subscribers' tokens are verified with; as a flag, `ps` shows it.",
-        secret=True,
-    )
-    subscriber_jwt_alg: str = described(values.choice(*values.ALGORITHMS), "A", "HS256", "Its algorithm.")
+    publisher_jwt_key: str = described(values.text, "K", None, _KEY.format("publishers'"), secret=True)
+    publisher_jwt_alg: str = described(_ALGORITHM, "A", "HS256", "Its algorithm.")
+    subscriber_jwt_key: str = described(values.text, "K", None, _KEY.format("subscribers'"), secret=True)
+    subscriber_jwt_alg: str = described(_ALGORITHM, "A", "HS256", "Its algorithm.")
     transport_url: str = described(
         without_bolt,
         "URL",
@@ -66,7 +57,7 @@ class Settings:
     listen: tuple[values.Address, ...] = described(
         values.addresses,
         "HOST:PORT",
-        ":3000",
+        _ADDRESS,
         "Addresses to listen on, between commas; `:3000` is every interface, `:0` any free port.",
     )
     anonymous: bool = described(
@@ -95,7 +86,7 @@ class Settings:
         values.workers, "N", "1", "Processes that serve; several need `lmdb://` with `lock=shared`, or `redis://`."
     )
     protocol: Protocol = described(
-        values.choice("both", "1.0", "0.x"),
+        values.choice(*get_args(Protocol)),
         "both|1.0|0.x",
         "both",
         "Generations of the protocol to serve: `both`, `1.0`, `0.x`.",
@@ -104,7 +95,7 @@ class Settings:
         values.issuers, "URI …", "", "Issuers (`iss`) whose 1.0 tokens are accepted."
     )
     resource_identifier: str | None = described(
-        values.optional(values.absolute_uri),
+        values.absolute_uri,
         "URI",
         "",
         "What 1.0 tokens are made for (`aud`), usually the hub's public URL; without it, the URL of the request.",
@@ -280,9 +271,10 @@ def _demand_keys(read: Mapping[str, Any], environment: Mapping[str, str]) -> Non
     missing = [name for name in ("publisher_jwt_key", "subscriber_jwt_key") if name not in read]
     if not missing:
         return
-    names = " and ".join(f"MERCURE_{name.upper()}" for name in missing)
+    variables = [SETTINGS[name].variable for name in missing]
+    names = " and ".join(variables)
     is_are, it = ("is", "it") if len(missing) == 1 else ("are", "them")
-    files = " and ".join(f"MERCURE_{name.upper()}_FILE" for name in missing)
+    files = " and ".join(f"{each}_FILE" for each in variables)
     meant = [*_of_an_older_hub(environment), *_misspelled(environment)]
     hints = "".join(f"; {hint}" for hint in meant if "KEY" in hint)
     raise InvalidSetting(f"{names} {is_are} not set: set {it}, or {files}; to try the hub out, add --dev{hints}")

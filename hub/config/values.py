@@ -73,11 +73,6 @@ def choice(*known: str) -> Reader:
     return read
 
 
-def optional(read: Reader) -> Reader:
-    """A reader for which the empty text is None."""
-    return lambda value: read(value) if value else None
-
-
 def addresses(value: str) -> tuple[Address, ...]:
     """One address or several, between commas; see `address`."""
     return tuple(dict.fromkeys(address(each.strip()) for each in value.split(",")))

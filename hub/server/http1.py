@@ -5,7 +5,7 @@ Theory of operation. A connection reads requests one after another, and answers 
     HEAD --on_headers_complete--> BODY --on_message_complete--> HEAD
       `--_refuse--> REFUSED <--_refuse--'
 
-    HEAD     received bytes count towards `MAX_HEAD`, and has `HEAD_TIMEOUT` to become whole
+    HEAD     received bytes count towards `MAX_HEAD`; the head has `HEAD_TIMEOUT` to become whole
     BODY     it is the body of the request whose head was read last, also when that has its answer already
     REFUSED  what came is no request: nothing is read any more. Earlier requests are answered, then the connection ends
 

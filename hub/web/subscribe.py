@@ -17,7 +17,7 @@ from hub.auth.authorization import Authorizer
 from hub.auth.grants import Grants
 from hub.fanout.stream import HEARTBEAT, Stream, Streams
 from hub.fanout.wire import Offer, RawHeaders, Wire, gone, taken_over, wire_for
-from hub.generations import NAMES, Generation, Protocol, generations_in
+from hub.generations import NAMES, Generation, Protocol, generations_in, matcher_types
 from hub.lifecycle import Lifecycle
 from hub.matching.matchers import MAX_TOPIC, InvalidMatcher, Matcher, Matching, invalid_character
 from hub.presence.active import ActiveSubscriptions
@@ -48,9 +48,9 @@ def parse_pairs(text: bytes, where: str) -> list[tuple[str, str]]:
         raise Problem(400, f"the {where} has more than {MAX_PARAMETERS} parameters") from None
 
 
-def matchers_in(pairs: Sequence[tuple[str, str]], generations: Sequence[Generation]) -> tuple[Matcher, ...]:
+def matchers_in(pairs: Sequence[tuple[str, str]], generations: tuple[Generation, ...]) -> tuple[Matcher, ...]:
     """What the request wants to hear of; `Problem` 400: none, or a name in the reserved ``match`` namespace."""
-    types = {name: type for each in generations for name, type in NAMES[each].matchers.items()}
+    types = matcher_types(generations)
     found: dict[Matcher, None] = {}
     for name, value in pairs:
         if name in types:

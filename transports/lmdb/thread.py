@@ -78,6 +78,11 @@ class Append(NamedTuple):
     deadline: float
     task: Record
 
+    @property
+    def size(self) -> int:
+        """Bytes of its row."""
+        return len(self.task.text)
+
 
 class Call(NamedTuple):
     """Any other call that a coroutine waits for."""
@@ -169,7 +174,7 @@ class CommitThread(Generic[S]):
     def _run(self) -> None:
         try:
             while self._take():
-                self._append(next_group(self._appends, lambda job: len(job.task.text)))
+                self._append(next_group(self._appends))
                 self._call([self._calls.popleft() for _ in range(min(READS, len(self._calls)))])
                 if self._stalled:
                     # All that was taken may have expired meanwhile, and then nothing is delivered that would say so.

@@ -90,7 +90,7 @@ class Pipeline:
 
     async def _run(self) -> None:
         try:
-            while group := next_group(self._waiting, lambda job: job.size):
+            while group := next_group(self._waiting):
                 await self._exchange(group)
         finally:
             self._running = None

@@ -346,6 +346,9 @@ def test_directives_of_the_go_image() -> None:
         ("protocol_version_compatibility 6", "directive 'protocol_version_compatibility' takes 7 or 8"),
         ("heartbeat 1s\nheartbeat 2s", "directive 'heartbeat' is given twice"),
         ("heartbeat soon", "heartbeat: 'soon' is not a duration"),
+        ('heartbeat ""', "heartbeat: '' is not a duration"),
+        ('cookie_name ""', "cookie_name: '' cannot name a cookie"),
+        ('resource_identifier ""', "resource_identifier: '' is not an absolute URI"),
     ],
 )
 def test_a_directive_that_cannot_be_kept_is_an_error(text: str, reason: str) -> None:
