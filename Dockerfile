@@ -15,7 +15,9 @@ RUN /build/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /dis
  && /build/bin/pip --python /opt/mercure-hub/bin/python install --quiet --no-deps /dist/*.whl \
  && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/mercure-hub/lib \
  && find /opt/mercure-hub \( -name '*.pyx' -o -name '*.pxd' -o -name '*.c' -o -name '*.h' \) -delete \
- && mkdir -m 0700 /data
+ && mkdir -m 0700 /data \
+ && mkdir /opt/mercure-hub/probes && cp deploy/image/probe /opt/mercure-hub/probes/curl \
+ && cp deploy/image/probe /opt/mercure-hub/probes/wget
 
 FROM ${PYTHON_IMAGE}
 ARG VERSION=0.2.0
@@ -26,9 +28,14 @@ LABEL org.opencontainers.image.title="mercure-hub" \
 COPY --from=build /opt/mercure-hub /opt/mercure-hub
 # A new named volume takes over this directory's owner. A number, so that any base image will do.
 COPY --from=build --chown=10001:10001 /data /data
-ENV PATH=/opt/mercure-hub/bin:$PATH PYTHONUNBUFFERED=1 MERCURE_TRANSPORT_URL=lmdb:///data/hub
+# What the Go hub's image has at these places; docs/coming-from-the-go-hub.md.
+COPY deploy/image/caddy /usr/bin/caddy
+COPY hub/config/caddy/ /etc/caddy/
+# A curl or wget of the base comes first. Ports below 1024 are for everybody in a container (Docker 20.10).
+ENV PATH=/opt/mercure-hub/bin:$PATH:/opt/mercure-hub/probes PYTHONUNBUFFERED=1 \
+    MERCURE_CADDYFILE=/etc/caddy/Caddyfile MERCURE_ADMIN_LISTEN=localhost:2019 MERCURE_TRUSTED_ISSUERS=https://localhost
 USER 10001:10001
-EXPOSE 3000
+EXPOSE 80 443
 # `live` alone: whoever kills a hub because its store is away drops every stream at once.
 HEALTHCHECK --interval=5s --timeout=5s --start-period=5s --retries=3 CMD ["mercure-hub", "health"]
 STOPSIGNAL SIGTERM

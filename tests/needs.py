@@ -12,6 +12,7 @@ PACKAGES = {
     "chromium": "chromium",
     "curl": "curl",
     "git": "git",
+    "go": "golang-go",
     "redis-cli": "redis-tools",
     "redis-server": "redis-server",
 }

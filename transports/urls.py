@@ -4,18 +4,19 @@ import re
 from collections.abc import Mapping
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
-_SECONDS = {"ms": 0.001, "s": 1.0, None: 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"(\d+)\s*(?:([KMGT])(i?)B?|B)?", re.IGNORECASE)
 _POWER = {"K": 1, "M": 2, "G": 3, "T": 4}
 
 
 def duration(text: str) -> float:
-    """Seconds in ``text``, such as ``500ms``, ``1s``, ``7d`` or ``40`` (seconds). ValueError if it is none."""
-    match = _DURATION.fullmatch(text)
-    if match is None:
-        raise ValueError(f"{text!r} is not a duration such as 500ms, 40s, 10m, 12h or 7d")
-    return float(match[1]) * _SECONDS[match[2]]
+    """Seconds in ``text``, such as ``500ms``, ``1h30m``, ``7d`` or ``40`` (seconds). ValueError if it is none."""
+    if re.fullmatch(r"\d+(?:\.\d+)?", text):
+        return float(text)
+    if not text or _DURATION.sub("", text):
+        raise ValueError(f"{text!r} is not a duration such as 500ms, 40s, 1h30m or 7d")
+    return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION.findall(text))
 
 
 def size_in_bytes(text: str) -> int:

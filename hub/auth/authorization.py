@@ -10,9 +10,11 @@ from urllib.parse import urlsplit
 from starlette.requests import HTTPConnection
 
 from hub.auth.grants import ANONYMOUS, Grants, grants_0x, grants_1_0, unix_time
-from hub.auth.keys import InvalidSignature, VerificationKey
+from hub.auth.keyring import KeyRing, Verified, is_access_token
+from hub.auth.keys import InvalidSignature
 from hub.generations import NAMES, PATH, Generation, Protocol, generations_in
 from hub.matching.matchers import Matching
+from hub.matching.origins import Origins
 from hub.problems import InsufficientScope, InvalidToken, InvalidTokenRequest, Problem, Unauthorized
 
 MAX_TOKEN = 8_192  # characters
@@ -47,27 +49,38 @@ class Authorizer:
         self,
         *,
         matching: Matching,
-        publisher: VerificationKey,
-        subscriber: VerificationKey,
+        publisher: KeyRing,
+        subscriber: KeyRing,
         anonymous: bool,
-        trusted_issuers: Sequence[str] = (),
         resource_identifier: str | None = None,
         protocol: Protocol = "both",
         cookie_name: str = NAMES[Generation.V1].cookie,
         publish_origins: Sequence[str] = (),
     ) -> None:
         self._matching = matching
-        self._publisher, self._subscriber = publisher, subscriber
+        self._verified: OrderedDict[tuple[str, str, str], Grants] = OrderedDict()
+        self.use_keys(publisher, subscriber)
         self._anonymous = anonymous
-        self._issuers = frozenset(trusted_issuers)
         self._resource_identifier = resource_identifier
         self._generations = generations_in(protocol)
         legacy = [NAMES[Generation.V0].cookie] if Generation.V0 in self._generations else []
         self._cookies = (cookie_name, *legacy)
         # Behind a proxy that ends TLS the request itself may show another scheme than the browser's.
         public = [_origin_of(resource_identifier)] if resource_identifier and "://" in resource_identifier else []
-        self._origins = frozenset(origin.lower() for origin in (*public, *publish_origins))
-        self._verified: OrderedDict[tuple[str, str, str], Grants] = OrderedDict()
+        self._origins = Origins([origin.lower() for origin in (*public, *publish_origins)])
+
+    def use_keys(self, publisher: KeyRing, subscriber: KeyRing) -> None:
+        """From now on these alone; tokens that were verified before are verified anew."""
+        self._publisher, self._subscriber = publisher, subscriber
+        self._verified.clear()
+
+    def forget(self) -> None:
+        """A set of keys has changed: verify every token anew."""
+        self._verified.clear()
+
+    def holds(self, verified: object) -> bool:
+        """Whether a subscriber's token would be verified with the same key now; who had none (None) needs none."""
+        return not isinstance(verified, Verified) or self._subscriber.holds(verified)
 
     def publisher(self, request: HTTPConnection) -> Grants:
         """Raises `Unauthorized`, `InvalidToken`, `InvalidTokenRequest`, and 403 `Problem` for a foreign page."""
@@ -144,12 +157,10 @@ class Authorizer:
 
     def _check_origin(self, request: HTTPConnection) -> None:
         """Against request forgery: a cookie is sent by any page that the browser has open (spec "Security")."""
-        if "*" in self._origins:
-            return
         origin = request.headers.get("origin")
         if origin is None:
             origin = _origin_of(request.headers.get("referer", ""))
-        if origin.lower() in {own_origin(request), *self._origins}:
+        if origin.lower() == own_origin(request) or origin.lower() in self._origins:
             return
         raise Problem(
             403,
@@ -157,7 +168,7 @@ class Authorizer:
             " Origin or Referer: send the token as Authorization: Bearer, or allow the origin",
         )
 
-    def _grants(self, role: str, key: VerificationKey, presented: _Presented, request: HTTPConnection) -> Grants:
+    def _grants(self, role: str, ring: KeyRing, presented: _Presented, request: HTTPConnection) -> Grants:
         """What the first token allows that verifies; where none does, the first one's error."""
         audience = self._resource_identifier or f"{own_origin(request)}{PATH}"
         if len(audience) > MAX_AUDIENCE:
@@ -165,7 +176,7 @@ class Authorizer:
         refused: InvalidToken | None = None
         for token in presented.tokens:
             try:
-                grants = self._granted_by(token, role, key, audience)
+                grants = self._granted_by(token, role, ring, audience)
             except InvalidToken as error:
                 refused = refused or error
             else:
@@ -176,11 +187,11 @@ class Authorizer:
                 return grants
         raise refused or InvalidToken
 
-    def _granted_by(self, token: str, role: str, key: VerificationKey, audience: str) -> Grants:
+    def _granted_by(self, token: str, role: str, ring: KeyRing, audience: str) -> Grants:
         if len(token) > MAX_TOKEN:
             raise InvalidToken
         cached = (role, token, audience)
-        verified = self._verified.get(cached) or self._verify(key, token, audience)
+        verified = self._verified.get(cached) or self._verify(ring, token, audience)
         if verified.expires is not None and verified.expires <= time.time():
             raise InvalidToken
         self._verified[cached] = verified
@@ -189,29 +200,24 @@ class Authorizer:
             self._verified.popitem(last=False)
         return verified
 
-    def _verify(self, key: VerificationKey, text: str, audience: str) -> Grants:
+    def _verify(self, ring: KeyRing, text: str, audience: str) -> Grants:
         try:
-            token = key.verify(text)
+            token, verified = ring.verify(text)
         except InvalidSignature:
             raise InvalidToken from None
         claims = token.claims
-        # RFC 9068 section 4; the media type is compared as RFC 7515 section 4.1.9 says.
-        kind = token.header.get("typ")
-        is_access_token = isinstance(kind, str) and kind.lower().removeprefix("application/") == "at+jwt"
-        generation = Generation.V1 if is_access_token else Generation.V0
+        generation = Generation.V1 if is_access_token(token.header) else Generation.V0
         if generation not in self._generations:
             raise InvalidToken
         if "nbf" in claims and unix_time(claims["nbf"]) > time.time() + _CLOCK_SKEW:
             raise InvalidToken
         if generation is Generation.V0:
-            return grants_0x(claims, self._matching)
-        # Mercure, "Token Validation": who has issued the token, and for whom.
-        issuer, audiences = claims.get("iss"), claims.get("aud")
-        if not isinstance(issuer, str) or issuer not in self._issuers:
-            raise InvalidToken
+            return grants_0x(claims, self._matching)._replace(verified=verified)
+        # Mercure, "Token Validation": for whom the token was issued. By whom, the ring has seen.
+        audiences = claims.get("aud")
         if audience not in (audiences if isinstance(audiences, list) else [audiences]):
             raise InvalidToken
-        return grants_1_0(claims, self._matching)
+        return grants_1_0(claims, self._matching)._replace(verified=verified)
 
 
 def _bearer(headers: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from hub.auth.keyring import Verified
 from hub.generations import Generation
 from hub.matching.matchers import InvalidMatcher, Matcher, Matching
 from hub.problems import InvalidToken
@@ -25,7 +26,7 @@ class Payload(NamedTuple):
 class Grants(NamedTuple):
     """What a token allows. ``expires``, in Unix seconds, is when a stream opened with it must end.
 
-    ``generation``: the token's own; None: there was none.
+    ``generation``: the token's own; None: there was none. ``verified``: with which key, where there was one.
     """
 
     publish: tuple[Matcher, ...] = ()
@@ -33,6 +34,7 @@ class Grants(NamedTuple):
     expires: float | None = None
     payloads: tuple[Payload, ...] = ()
     generation: Generation | None = None
+    verified: Verified | None = None
 
     def payload(self, matcher: Matcher, matching: Matching) -> Any:
         """What is attached to a subscription; its matcher is taken for a topic (spec "Payloads")."""

@@ -6,15 +6,16 @@ What only one command needs is imported there: a container's health check starts
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from hub.cli import options
-from hub.cli.options import Failure, http_url, tell
-from hub.config.settings import DEV_KEY, InvalidSetting, Settings, listen_address, load, variable
+from hub.cli.options import Failure, Group, http_url, tell
+from hub.config.settings import DEV_KEY, Settings, load, probe_address, setting
+from hub.config.sources import InvalidSetting, variable
 from hub.config.values import origin_of, seconds
 from hub.generations import PATH, Generation
 
@@ -27,7 +28,7 @@ PROBE_TIMEOUT = 4.0
 """Seconds; below the default timeout of a container's health check."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="mercure-hub", prog_name="mercure-hub", message="%(prog)s %(version)s")
 def main() -> None:
     """A hub for the Mercure protocol.
@@ -41,26 +42,33 @@ def main() -> None:
 @options.settings_flags
 def serve(dev: bool, **flags: object) -> None:
     """Serve until SIGTERM or SIGINT."""
-    settings = _load(flags, dev)
+    _serve(flags, os.environ, dev)
+
+
+def _serve(flags: Mapping[str, object], environment: Mapping[str, str], dev: bool) -> NoReturn:
+    settings = _load(flags, environment, dev)
     from hub.server.workers import run
 
-    sys.exit(run(settings, on_ready=_announce(settings, dev)))
+    def reread() -> Settings:
+        return load(flags, environment, dev=dev)[0]
+
+    sys.exit(run(settings, on_ready=_announce(settings, dev), reread=reread))
 
 
-def _announce(settings: Settings, dev: bool) -> Callable[[tuple[str, int]], None]:
+def _announce(settings: Settings, dev: bool) -> Callable[[str], None]:
     from hub.cli.first_steps import what_to_try
 
-    def announce(address: tuple[str, int]) -> None:
-        url = http_url(address) + PATH
+    def announce(origin: str) -> None:
+        url = origin + PATH
         click.echo(what_to_try(settings, url) if dev else f"The hub is listening on {url}")
         sys.stdout.flush()
 
     return announce
 
 
-def _load(flags: dict[str, object], dev: bool) -> Settings:
+def _load(flags: Mapping[str, object], environment: Mapping[str, str], dev: bool) -> Settings:
     with _invalid_settings():
-        settings, warnings = load(flags, os.environ, dev=dev)
+        settings, warnings = load(flags, environment, dev=dev)
     for warning in warnings:
         tell(f"warning: {warning}")
     return settings
@@ -72,6 +80,30 @@ def _invalid_settings() -> Iterator[None]:
         yield
     except InvalidSetting as error:
         raise Failure(error, 2) from None
+
+
+@main.group(hidden=True)
+def caddy() -> None:
+    """What the Go hub's image is started with; the hub's image answers to it, and runs this hub."""
+
+
+@caddy.command("run", context_settings={"ignore_unknown_options": True})
+@click.option("--config", metavar="FILE", help="A Caddyfile.")
+@click.option("--adapter", type=click.Choice(["caddyfile"]), help="How it is written.")
+@click.option("--environ", is_flag=True, help="Without a meaning here.")
+@click.option("--watch", is_flag=True, help="Without a meaning here: SIGHUP has keys read again.")
+@click.option("--resume", is_flag=True, help="Without a meaning here.")
+def caddy_run(config: str | None, **_others: object) -> None:
+    """Serve as the Caddyfile says."""
+    _serve({}, {**os.environ, **({"MERCURE_CADDYFILE": config} if config else {})}, dev=False)
+
+
+@caddy.command("version")
+def caddy_version() -> None:
+    """Say what this is."""
+    from importlib.metadata import version
+
+    click.echo(f"mercure-hub {version('mercure-hub')}, not Caddy")
 
 
 @main.command()
@@ -235,17 +267,80 @@ def subscribe(url: str, bearer: str | None, count: int | None, as_json: bool, **
 
 @main.command()
 @click.option("--ready", is_flag=True, help="Does the store take updates? Not for an orchestrator's health check.")
-@click.option("--listen", metavar="HOST:PORT", help="Where the hub listens.  [MERCURE_LISTEN]")
+@click.option("--listen", metavar="HOST:PORT", help="Where the hub listens.  [MERCURE_ADMIN_LISTEN, MERCURE_LISTEN]")
+@click.option("--url", help="What to ask instead; its certificate need not be one that others trust.")
 @options.dev
-def health(ready: bool, listen: str | None, dev: bool) -> None:
+def health(ready: bool, listen: str | None, url: str | None, dev: bool) -> None:
     """Ask the hub on this machine whether it is well; exit code 0 or 1."""
     from hub.client import client
 
     with _invalid_settings():
-        address = listen_address(listen, os.environ, dev=dev)
-    url = f"{http_url(address)}/mercure/health/{'ready' if ready else 'live'}"
+        asked = url or http_url(probe_address(listen, os.environ, dev=dev))
     with _outcome():
-        click.echo(client.fetch(url, PROBE_TIMEOUT).strip())
+        path = "" if url else f"/mercure/health/{'ready' if ready else 'live'}"
+        click.echo(client.fetch(asked + path, PROBE_TIMEOUT, verify=False).strip())
+
+
+@main.command("import")
+@click.option("--bolt", type=click.Path(dir_okay=False), required=True, metavar="FILE", help="A Go hub's Bolt file.")
+@click.option("--bucket", default="updates", show_default=True, help="Where it has its updates.")
+@click.option("--transport-url", metavar="URL", help="Where to.  [MERCURE_TRANSPORT_URL]")
+def import_(bolt: str, bucket: str, transport_url: str | None) -> None:
+    """Bring the history of another hub into a store, in its order and under its ids.
+
+    An update that the store has already is left out: what was interrupted is repeated.
+    """
+    import asyncio
+    from pathlib import Path
+
+    from hub.migration.bolt import InvalidBolt
+    from hub.migration.history import import_bolt
+    from transports import InvalidTransport, TransportError, open_transport
+
+    with _invalid_settings():
+        url = setting("transport_url", {"transport_url": transport_url}, os.environ)
+
+    async def run() -> None:
+        transport = open_transport(url)
+        try:
+            await transport.open()
+            done = await import_bolt(Path(bolt), transport, bucket=bucket)
+        finally:
+            await transport.close()
+        click.echo(f"{done.appended} imported, {done.known} were there, {done.skipped} are no updates")
+
+    try:
+        asyncio.run(run())
+    except (InvalidBolt, InvalidTransport) as error:
+        raise Failure(error, 2) from None
+    except TransportError as error:
+        raise Failure(error) from None
+
+
+@main.command("migrate-check")
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
+def migrate_check(files: tuple[str, ...]) -> None:
+    """Say what of a Go hub's configuration counts here: Compose files, an .env, a Caddyfile.
+
+    Line by line what is taken, what means nothing, what differs; exit code 1 where the hub would not start.
+    """
+    from pathlib import Path
+
+    from hub.migration.check import check as judge
+    from hub.migration.compose import InvalidCompose
+
+    try:
+        reports = judge([Path(each) for each in files])
+    except InvalidCompose as error:
+        raise Failure(error, 2) from None
+    if not reports:
+        raise Failure("no service of these files is a Mercure hub: none has its image or its variables", 2)
+    for report in reports:
+        click.echo(f"{report.service or 'this configuration'}:")
+        for finding in report.findings:
+            click.echo(f"  {finding}")
+        click.echo("  it starts" if report.starts else "  it does not start")
+    sys.exit(0 if all(report.starts for report in reports) else 1)
 
 
 @main.command()
@@ -255,23 +350,26 @@ def check(dev: bool, **flags: object) -> None:
     """Say what serve would make of the same flags and variables; exit code 0, or 2 and 1 as serve would fail."""
     import asyncio
 
-    settings = _load(flags, dev)
+    settings = _load(flags, os.environ, dev)
     for name, value in settings.shown().items():
         click.echo(f"{name}: {' '.join(map(str, value)) if isinstance(value, tuple) else value}")
-    codes = [_check_key(settings, role) for role in ("publisher", "subscriber")]
-    sys.exit(max(*codes, asyncio.run(_check_store(settings))))
+    sys.exit(max(_check_keys(settings), asyncio.run(_check_store(settings))))
 
 
-def _check_key(settings: Settings, role: str) -> int:
-    from hub.auth.keys import InvalidKey, VerificationKey
+def _check_keys(settings: Settings) -> int:
+    from hub.auth.keys import InvalidKey
+    from hub.auth.sources import rings_of
 
-    algorithm = getattr(settings, f"{role}_jwt_alg")
-    name = f"MERCURE_{role.upper()}_JWT_KEY"
     try:
-        key = VerificationKey.load(getattr(settings, f"{role}_jwt_key"), algorithm, name=name)
+        rings = rings_of(settings)
     except InvalidKey as error:
-        return _found(f"{role}'s key: {error}", 2)
-    return _found(f"{role}'s key: {algorithm}, {'ok, but so short that it can be guessed' if key.weak else 'ok'}")
+        return _found(f"keys: {error}", 2)
+    for role, ring in (("publishers", rings.publisher), ("subscribers", rings.subscriber)):
+        shown = ", ".join(f"{each.algorithm}{', so short that it can be guessed' * each.weak}" for each in ring.keys)
+        _found(f"keys of {role}: {shown or 'none at hand'}")
+    for each in rings.remote:
+        _found(f"keys are fetched from {each.url}")
+    return 0
 
 
 async def _check_store(settings: Settings) -> int:

@@ -6,7 +6,7 @@ from typing import IO, Any
 import click
 
 from hub.config.settings import DEV_KEY, SETTINGS
-from hub.config.values import ALGORITHMS
+from hub.config.values import ALGORITHMS, Listen, shown_address
 from hub.generations import PATH
 
 DEFAULT_URL = f"http://127.0.0.1:3000{PATH}"
@@ -51,7 +51,14 @@ key = click.option("--key", metavar="K", help="Secret or private PEM to sign wit
 alg = click.option("--alg", type=click.Choice(ALGORITHMS), help="Its algorithm.  [MERCURE_…_JWT_ALG, HS256]")
 
 
-def http_url(address: tuple[str, int]) -> str:
-    """Where a hub on ``address`` answers on this machine."""
-    host = "127.0.0.1" if address[0] in ("", "0.0.0.0", "::") else address[0]  # noqa: S104 - compared, not bound
-    return f"http://{f'[{host}]' if ':' in host else host}:{address[1]}"
+def http_url(listen: Listen) -> str:
+    """Where a hub that listens there answers on this machine, without a path."""
+    host = "127.0.0.1" if listen.host in ("", "0.0.0.0", "::") else listen.host  # noqa: S104 - compared, not bound
+    return f"{'https' if listen.tls else 'http'}://{shown_address((host, listen.port))}"
+
+
+class Group(click.Group):
+    """Knows ``caddy`` also by the path that the Go hub's image has it at: a container's command may begin with it."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return super().get_command(ctx, "caddy" if cmd_name == "/usr/bin/caddy" else cmd_name)

@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -80,9 +81,12 @@ def publish(
         return _content(response).strip()
 
 
-def fetch(url: str, timeout: float = CONNECT_TIMEOUT) -> str:
-    """The text at ``url``. Raises `Refused`, `Unreachable` (a 5xx too), ValueError: not a URL."""
-    with _answer("GET", url, {}, timeout) as response:
+def fetch(url: str, timeout: float = CONNECT_TIMEOUT, *, verify: bool = True) -> str:
+    """The text at ``url``. Raises `Refused`, `Unreachable` (a 5xx too), ValueError: not a URL.
+
+    ``verify``: whether its certificate must be one that this machine trusts.
+    """
+    with _answer("GET", url, {}, timeout, verify=verify) as response:
         return _content(response)
 
 
@@ -180,20 +184,31 @@ def _last_event_id_of(response: HTTPResponse) -> str | None:
     return None if told is None else told.encode("latin-1", "replace").decode("utf-8", "replace")
 
 
-def _connection(url: str, timeout: float) -> HTTPConnection:
+def _connection(url: str, timeout: float, *, verify: bool = True) -> HTTPConnection:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or not re.fullmatch(r"[!-~]+", url):
         raise ValueError(f"{url!r} is not the URL of a hub, such as http://127.0.0.1:3000/.well-known/mercure")
-    kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-    return kind(parts.hostname, parts.port, timeout=timeout)
+    if parts.scheme == "http":
+        return HTTPConnection(parts.hostname, parts.port, timeout=timeout)
+    context = ssl.create_default_context()
+    if not verify:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return HTTPSConnection(parts.hostname, parts.port, timeout=timeout, context=context)
 
 
 @contextmanager
 def _answer(
-    method: str, url: str, headers: Mapping[str, str], timeout: float, body: str | None = None
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    timeout: float,
+    body: str | None = None,
+    *,
+    verify: bool = True,
 ) -> Iterator[HTTPResponse]:
     """The answer, if it is a 2xx. Raises `Refused`, or `Unreachable` for a 5xx and no answer at all."""
-    with closing(_connection(url, timeout)) as connection, _ask(connection, method, url, headers, body) as response:
+    connecting = closing(_connection(url, timeout, verify=verify))
+    with connecting as connection, _ask(connection, method, url, headers, body) as response:
         if response.status >= 300:
             detail = f"{response.status}: {_detail(response)}"
             if response.status >= 500:
@@ -223,10 +238,11 @@ def _bearer(token: str | None) -> dict[str, str]:
 
 
 def _detail(response: HTTPResponse) -> str:
-    """The sentence of problem details (RFC 9457), or else the answer's first line."""
+    """The sentence of problem details (RFC 9457) or of the hub's health, or else the answer's first line."""
     text = _content(response)
     try:
-        return str(json.loads(text)["detail"])
+        found = json.loads(text)
+        return str(found["detail"] if "detail" in found else found["error"])
     except (ValueError, TypeError, LookupError):
         return next(iter(text.strip().splitlines()), "") or response.reason
 

@@ -1,4 +1,4 @@
-"""One frozen `Settings`, from flags, variables, their ``_FILE`` variants and the Go image's directives, in that order.
+"""One frozen `Settings`, from flags, the Go image's directives, variables and their ``_FILE`` variants, in that order.
 
 The name of a setting is its field's: ``write_timeout`` is the flag ``--write-timeout`` and the variable
 ``MERCURE_WRITE_TIMEOUT``. Nothing here reads the process's own environment: `load` is handed one.
@@ -7,12 +7,13 @@ The name of a setting is its field's: ``write_timeout`` is the flag ``--write-ti
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 from hub.config import values
-from hub.config.go_image import directives, site_port, without_bolt
+from hub.config.go_image import PAGE, PLAYGROUND, VARIABLES, listen_on, without_bolt
+from hub.config.issuers import Issuer, read_issuers
 from hub.config.setting import Setting, described, settings_of
+from hub.config.sources import Gathered, Given, InvalidSetting, gather
 from hub.generations import NAMES, PATH, Generation, Protocol
 from transports.urls import redact
 
@@ -20,16 +21,13 @@ DEV_KEY = "!ChangeThisMercureHubJWTSecretKey!"
 """The key of the documentation and of ``--dev``; everybody knows it."""
 
 _ADDRESS = ":3000"
-_LISTEN = values.addresses(_ADDRESS)
+_LISTEN = values.listen(_ADDRESS)
 _KEY = "Secret, PEM or `file:///path` that {} tokens are verified with; as a flag, `ps` shows it."
+_JWKS = "JWK Set (`https://` or `file:///`) that {} tokens are verified with, beside the key."
 _ALGORITHM = values.choice(*values.ALGORITHMS)
 _CLOSE = 0.81
 _DEV_PORTS = ("", ":3000", ":3001", ":4200", ":5173", ":8000", ":8080")
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
-
-
-class InvalidSetting(ValueError):
-    """One line that names the setting and the way out, and never holds a key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,14 +37,25 @@ class Settings:
     ``subscriptions``: whether active subscriptions are announced and listed. ``heartbeat``: between comments on a
     silent stream. ``write_timeout``: how long a subscriber's connection lasts. ``dispatch_timeout``: without progress
     until a reader is closed. ``drain``: over which the streams are closed at the end. ``workers``: processes of
-    ``mercure-hub serve``. ``listen``: each as `hub.config.values.address` has it. ``resource_identifier``: the ``aud``
-    of 1.0 tokens; None: the hub's URL as the request names it.
+    ``mercure-hub serve``. ``resource_identifier``: the ``aud`` of 1.0 tokens; None: the hub's URL as the request names
+    it. A role without a key, a JWK Set and an issuer that has one for it has no valid tokens.
     """
 
-    publisher_jwt_key: str = described(values.text, "K", None, _KEY.format("publishers'"), secret=True)
+    publisher_jwt_key: str | None = described(values.text, "K", "", _KEY.format("publishers'"), secret=True)
     publisher_jwt_alg: str = described(_ALGORITHM, "A", "HS256", "Its algorithm.")
-    subscriber_jwt_key: str = described(values.text, "K", None, _KEY.format("subscribers'"), secret=True)
+    publisher_jwks_url: str | None = described(values.jwks_url, "URL", "", _JWKS.format("publishers'"), directive=True)
+    subscriber_jwt_key: str | None = described(values.text, "K", "", _KEY.format("subscribers'"), secret=True)
     subscriber_jwt_alg: str = described(_ALGORITHM, "A", "HS256", "Its algorithm.")
+    subscriber_jwks_url: str | None = described(
+        values.jwks_url, "URL", "", _JWKS.format("subscribers'"), directive=True
+    )
+    issuers: tuple[Issuer, ...] = described(
+        read_issuers,
+        "[{…}]",
+        "",
+        "Issuers of 1.0 tokens with keys of their own, as JSON or TOML; best in a file.",
+        secret=True,
+    )
     transport_url: str = described(
         without_bolt,
         "URL",
@@ -54,11 +63,29 @@ class Settings:
         "Where updates are kept, such as `memory://` or `lmdb:///data/hub`.",
         directive=True,
     )
-    listen: tuple[values.Address, ...] = described(
-        values.addresses,
+    listen: tuple[values.Listen, ...] = described(
+        values.listen,
         "HOST:PORT",
         _ADDRESS,
-        "Addresses to listen on, between commas; `:3000` is every interface, `:0` any free port.",
+        "Addresses to listen on, between commas; `:3000` is every interface, `:0` any free port; `http://` or"
+        " `https://` before one says which it is.",
+    )
+    tls_cert: str | None = described(
+        values.text, "FILE", "", "PEM file with the certificate of `https://`, and those that vouch for it."
+    )
+    tls_key: str | None = described(values.text, "FILE", "", "PEM file with its private key.")
+    admin_listen: tuple[values.Address, ...] = described(
+        values.addresses, "HOST:PORT …", "", "Addresses for health alone, beside those that clients reach."
+    )
+    name: str = described(
+        values.hub_name, "NAME", "default", "The hub's name in the paths of its health.", directive=True
+    )
+    public_urls: tuple[str, ...] = described(
+        values.public_urls,
+        "URL …",
+        "",
+        "URLs that the hub answers on, any if none is set; a request for another host gets 421.",
+        directive=True,
     )
     anonymous: bool = described(
         values.boolean, "", "off", "Let subscribers without a token receive public updates.", directive=True
@@ -116,8 +143,11 @@ class Settings:
     def shown(self) -> dict[str, object]:
         """What may be shown: no key, no password."""
         shown = {each.name: getattr(self, each.name) for each in fields(self) if each.repr}
-        listen = tuple(values.shown_address(each) for each in self.listen)
-        return {**shown, "transport_url": redact(self.transport_url), "listen": listen}
+        listen = tuple(map(values.shown_listen, self.listen))
+        admin = tuple(map(values.shown_address, self.admin_listen))
+        trusted = tuple(each.identifier for each in self.issuers)
+        addresses = {"listen": listen, "admin_listen": admin}
+        return {**shown, "transport_url": redact(self.transport_url), "issuers": trusted, **addresses}
 
     def __repr__(self) -> str:
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.shown().items())})"
@@ -126,7 +156,7 @@ class Settings:
 SETTINGS: Mapping[str, Setting] = {each.name: each for each in settings_of(Settings)}
 """In the order of the README's table."""
 
-_OLD_NAMES = {
+OLD_NAMES = {
     "JWT_KEY": "MERCURE_PUBLISHER_JWT_KEY and MERCURE_SUBSCRIBER_JWT_KEY",
     "PUBLISHER_JWT_KEY": "MERCURE_PUBLISHER_JWT_KEY",
     "SUBSCRIBER_JWT_KEY": "MERCURE_SUBSCRIBER_JWT_KEY",
@@ -137,17 +167,10 @@ _OLD_NAMES = {
     "ADDR": "MERCURE_LISTEN",
     "HEARTBEAT_INTERVAL": "MERCURE_HEARTBEAT",
 }
-_DIRECTIVES = {each.name: each.values for each in SETTINGS.values() if each.directive}
-_VARIABLES = (*(each.variable for each in SETTINGS.values()), "MERCURE_EXTRA_DIRECTIVES")
-_OF_THE_CLIENT = ("MERCURE_HUB_URL", "MERCURE_TOKEN")
-_KNOWN = frozenset((*_VARIABLES, *(f"{name}_FILE" for name in _VARIABLES), *_OF_THE_CLIENT))
-
-
-class Given(NamedTuple):
-    """A setting's text, and where it stands, for the error that it may end in."""
-
-    text: str
-    source: str
+_VARIABLES = (*(each.variable for each in SETTINGS.values()), "MERCURE_EXTRA_DIRECTIVES", "MERCURE_CADDYFILE")
+_OF_OTHERS = ("MERCURE_HUB_URL", "MERCURE_TOKEN", "MERCURE_PUBLIC_URL")
+"""Our own client's, and Symfony's."""
+_KNOWN = frozenset((*_VARIABLES, *(f"{name}_FILE" for name in _VARIABLES), *_OF_OTHERS, *VARIABLES))
 
 
 def load(
@@ -157,72 +180,49 @@ def load(
 
     ``dev``: what ``serve --dev`` takes for granted wherever nothing else is said. Raises `InvalidSetting`.
     """
-    given = _gather(flags, environment)
-    read = {name: _read(name, each) for name, each in given.items()}
-    warnings = _site_address(read, environment)
+    given = gather(SETTINGS, flags, environment)
+    read = {name: _read(name, each) for name, each in given.values.items()}
+    warnings = [*given.warnings, *_site_addresses(read, given)]
+    if given.playground:
+        read = {**{name: SETTINGS[name].read(text) for name, text in PLAYGROUND.items()}, **read}
+        # As there: a playground that is given no key at all takes the documentation's.
+        if not any(name.endswith(("_key", "_jwks_url")) or name == "issuers" for name in read):
+            read |= {"publisher_jwt_key": DEV_KEY, "subscriber_jwt_key": DEV_KEY}
     if dev:
         read = {**_dev(read), **read}
-    _demand_keys(read, environment)
     settings = Settings(**read)
+    _demand_keys(settings, environment)
+    if bool(settings.tls_cert) != bool(settings.tls_key):
+        there, missing = ("tls_cert", "tls_key") if settings.tls_cert else ("tls_key", "tls_cert")
+        raise InvalidSetting(f"{given.values[there].source}: the file of {SETTINGS[missing].variable} is needed too")
+    if not dev:
+        _demand_https(settings)
     names = [*_misspelled(environment), *_of_an_older_hub(environment)]
+    names += [f"{name} means nothing here: {why} ({PAGE})" for name, why in VARIABLES.items() if environment.get(name)]
     return settings, [*names, *warnings, *_warnings(settings, given, dev=dev)]
 
 
-def variable(name: str, environment: Mapping[str, str]) -> Given | None:
-    """What ``MERCURE_NAME`` says, or the file that ``MERCURE_NAME_FILE`` names; None: neither is set.
+def setting(name: str, flags: Mapping[str, object], environment: Mapping[str, str]) -> Any:
+    """One setting's value, whatever the others are. Raises `InvalidSetting`."""
+    given = gather(SETTINGS, flags, environment).values.get(name)
+    return _read(name, given) if given else SETTINGS[name].read(SETTINGS[name].default or "")
 
-    Raises `InvalidSetting`: both are set, or the file cannot be read.
+
+def probe_address(flag: str | None, environment: Mapping[str, str], *, dev: bool = False) -> values.Listen:
+    """Where a hub with these settings answers a probe on its own machine, whatever the others are.
+
+    ``flag``: an address that counts instead of all others. Raises `InvalidSetting`.
     """
-    direct = f"MERCURE_{name.upper()}"
-    indirect = f"{direct}_FILE"
-    value, path = environment.get(direct), environment.get(indirect)
-    if value and path:
-        raise InvalidSetting(f"{direct} and {indirect} are both set: unset one of them")
-    if path:
-        return Given(_contents(path, indirect), indirect)
-    return Given(value, direct) if value else None
-
-
-def listen_address(flag: str | None, environment: Mapping[str, str], *, dev: bool = False) -> values.Address:
-    """The first address that a hub with these settings listens on, whatever the others are. Raises `InvalidSetting`."""
-    given = _gather({"listen": flag}, environment).get("listen")
-    read = {"listen": _read("listen", given)} if given else {}
-    _site_address(read, environment)
-    listen: tuple[values.Address, ...] = {**(_dev(read) if dev else {}), **read}.get("listen", _LISTEN)
-    return listen[0]
-
-
-def _contents(path: str, name: str) -> str:
-    try:
-        text = Path(path).read_text("utf-8").rstrip("\r\n")
-    except OSError as error:
-        raise InvalidSetting(f"{name}: {path!r} cannot be read: {error.strerror}") from None
-    except ValueError:
-        raise InvalidSetting(f"{name}: {path!r} is not UTF-8 text") from None
-    if not text:
-        raise InvalidSetting(f"{name}: {path!r} is empty")
-    return text
-
-
-def _gather(flags: Mapping[str, object], environment: Mapping[str, str]) -> dict[str, Given]:
-    found = _directives(environment)
-    for name, setting in SETTINGS.items():
-        if (value := flags.get(name)) is not None:
-            found[name] = Given(str(value), setting.flag)
-        elif each := variable(name, environment):
-            found[name] = each
-    return found
-
-
-def _directives(environment: Mapping[str, str]) -> dict[str, Given]:
-    extra = variable("extra_directives", environment)
-    if extra is None:
-        return {}
-    try:
-        found = directives(extra.text, _DIRECTIVES)
-    except ValueError as error:
-        raise InvalidSetting(f"{extra.source}: {error}") from None
-    return {name: Given(value, f"{extra.source}: {name}") for name, value in found.items()}
+    given = gather(SETTINGS, {"listen": flag}, environment)
+    if flag is None and (admin := given.values.get("admin_listen")):
+        host, port = _read("admin_listen", admin)[0]
+        return values.Listen(host, port, tls=False)
+    read = {"listen": _read("listen", given.values["listen"])} if "listen" in given.values else {}
+    _site_addresses(read, given)
+    listen: tuple[values.Listen, ...] = {**(_dev(read) if dev else {}), **read}.get("listen", _LISTEN)
+    certificate = "tls_cert" in given.values
+    found = [each._replace(tls=certificate if each.tls is None else each.tls) for each in listen]
+    return min(found, key=lambda each: bool(each.tls))
 
 
 def _read(name: str, given: Given) -> Any:
@@ -232,23 +232,26 @@ def _read(name: str, given: Given) -> Any:
         raise InvalidSetting(f"{given.source}: {error}") from None
 
 
-def _site_address(read: dict[str, Any], environment: Mapping[str, str]) -> list[str]:
-    """Take the Go image's ``SERVER_NAME`` for the address to listen on, if nothing else names one."""
-    name = environment.get("SERVER_NAME")
-    if not name or "listen" in read:
+def _site_addresses(read: dict[str, Any], given: Gathered) -> list[str]:
+    """Take the Go image's site addresses for those to listen on, if nothing else names one."""
+    if given.sites is None or "listen" in read:
         return []
     try:
-        port, tls = site_port(name)
+        found = listen_on(given.sites.text, certificate="tls_cert" in given.values)
     except ValueError as error:
-        raise InvalidSetting(f"SERVER_NAME: {error}") from None
-    read["listen"] = ((values.EVERY_INTERFACE, port),)
-    served = f"SERVER_NAME: plain HTTP is served on port {port}; TLS for {name!r} is the reverse proxy's business"
-    return [served] if tls else []
+        raise InvalidSetting(f"{given.sites.source}: {error}") from None
+    read["listen"] = values.listen(found.listen)
+    if not found.acme:
+        return []
+    ports = " and ".join(str(each.port) for each in read["listen"] if not each.tls)
+    said = f"no certificate is fetched for {', '.join(found.acme)}: plain HTTP is served on port {ports}"
+    cure = "set --tls-cert and --tls-key, or let a reverse proxy end TLS"
+    return [f"{given.sites.source}: {said}; {cure} ({PAGE})"]
 
 
 def _dev(read: Mapping[str, Any]) -> dict[str, Any]:
-    port = read.get("listen", _LISTEN)[0][1]
-    hub = f"http://127.0.0.1:{port or _LISTEN[0][1]}"
+    port = read.get("listen", _LISTEN)[0].port
+    hub = f"http://127.0.0.1:{port or _LISTEN[0].port}"
     # Where pages under development come from: frameworks' usual ports, and the hub's own.
     hosts = (f"{scheme}://{host}" for scheme in ("http", "https") for host in ("localhost", "127.0.0.1"))
     ports = (*_DEV_PORTS, f":{port}") if port else _DEV_PORTS
@@ -256,7 +259,7 @@ def _dev(read: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "publisher_jwt_key": DEV_KEY,
         "subscriber_jwt_key": DEV_KEY,
-        "listen": (("127.0.0.1", port),),
+        "listen": (values.Listen("127.0.0.1", port),),
         "anonymous": True,
         "cors_origins": origins,
         "publish_origins": origins,
@@ -267,8 +270,15 @@ def _dev(read: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _demand_keys(read: Mapping[str, Any], environment: Mapping[str, str]) -> None:
-    missing = [name for name in ("publisher_jwt_key", "subscriber_jwt_key") if name not in read]
+def _demand_keys(settings: Settings, environment: Mapping[str, str]) -> None:
+    """Somebody must be able to publish; who has no token may subscribe where that is allowed."""
+    missing = [
+        f"{role}_jwt_key"
+        for role in ("publisher", "subscriber")
+        if not (getattr(settings, f"{role}_jwt_key") or getattr(settings, f"{role}_jwks_url"))
+        and not any(getattr(each, role) for each in settings.issuers)
+        and not (role == "subscriber" and settings.anonymous)
+    ]
     if not missing:
         return
     variables = [SETTINGS[name].variable for name in missing]
@@ -278,6 +288,22 @@ def _demand_keys(read: Mapping[str, Any], environment: Mapping[str, str]) -> Non
     meant = [*_of_an_older_hub(environment), *_misspelled(environment)]
     hints = "".join(f"; {hint}" for hint in meant if "KEY" in hint)
     raise InvalidSetting(f"{names} {is_are} not set: set {it}, or {files}; to try the hub out, add --dev{hints}")
+
+
+def _demand_https(settings: Settings) -> None:
+    """Keys that come over a network that others can write to are everybody's keys."""
+    sources = [
+        *((SETTINGS[name].variable, getattr(settings, name)) for name in ("publisher_jwks_url", "subscriber_jwks_url")),
+        *(
+            (f"the issuer {each.identifier}", role.jwks_url)
+            for each in settings.issuers
+            for role in (each.publisher, each.subscriber)
+            if role is not None
+        ),
+    ]
+    for where, url in sources:
+        if url and url.startswith("http://"):
+            raise InvalidSetting(f"{where}: keys are fetched over https:// only; http:// is for --dev")
 
 
 def _misspelled(environment: Mapping[str, str]) -> list[str]:
@@ -296,16 +322,27 @@ def _misspelled(environment: Mapping[str, str]) -> list[str]:
 
 def _of_an_older_hub(environment: Mapping[str, str]) -> list[str]:
     """The environment of the Go hub before 0.11, with the names that replace it."""
-    return [f"{old} is not read here; it is now {new}" for old, new in _OLD_NAMES.items() if environment.get(old)]
+    return [f"{old} is not read here; it is now {new}" for old, new in OLD_NAMES.items() if environment.get(old)]
 
 
-def _warnings(settings: Settings, given: Mapping[str, Given], *, dev: bool) -> list[str]:
+def _warnings(settings: Settings, given: Gathered, *, dev: bool) -> list[str]:
     found = []
-    if (url := given.get("transport_url")) and url.text.startswith("bolt://"):
+    url = given.values.get("transport_url")
+    if url and url.text.startswith("bolt://"):
         shown = redact(settings.transport_url)
-        found.append(f"{url.source}: there is no Bolt file here; updates are kept in {shown}, which starts empty")
+        found.append(
+            f"{url.source}: there is no Bolt file here; updates are kept in {shown}, which starts empty;"
+            f" mercure-hub import --bolt brings the old ones ({PAGE})"
+        )
+    if url and url.text.startswith("local://"):
+        found.append(f"{url.source}: the newest updates are kept in memory all the same, as memory:// does")
+    if given.playground:
+        found.append(
+            "directive 'playground' is for trying: anybody may subscribe, and every page may publish with its"
+            " visitors' cookies; leave it out where others reach the hub"
+        )
     if DEV_KEY in (settings.publisher_jwt_key, settings.subscriber_jwt_key) and (
-        not dev or any(host not in _LOOPBACK for host, _ in settings.listen)
+        not dev or any(each.host not in _LOOPBACK for each in settings.listen)
     ):
         found.append("the key is the documentation's, which everybody knows: set keys of your own")
     return found

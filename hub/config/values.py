@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from transports.urls import count, duration, size_in_bytes
@@ -12,6 +13,20 @@ Address = tuple[str, int]
 EVERY_INTERFACE = ""
 """The host that stands for every interface, with IPv4 and IPv6; ``0.0.0.0`` has IPv4 alone."""
 
+
+class Listen(NamedTuple):
+    """An address to listen on. ``tls``: None where it says neither, which depends on whether a certificate is set."""
+
+    host: str
+    port: int
+    tls: bool | None = None
+
+    @property
+    def address(self) -> Address:
+        """Without what is spoken there."""
+        return self.host, self.port
+
+
 ALGORITHMS = (*(f"{family}{bits}" for family in ("HS", "RS", "PS", "ES") for bits in (256, 384, 512)), "EdDSA")
 
 _SHORTEST, _LONGEST = 0.01, 366 * 86400.0
@@ -19,7 +34,7 @@ _SMALLEST_BODY, _LARGEST_BODY = 1024, 1024**3
 _MOST_WORKERS = 256
 _YES = frozenset({"1", "true", "on", "yes"})
 _NO = frozenset({"0", "false", "off", "no"})
-_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._~-]+|\[[0-9a-f:.]+\])(?::(\d{1,5}))?", re.IGNORECASE)
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://((?:\*\.)?[a-z0-9._~-]+|\[[0-9a-f:.]+\])(?::(\d{1,5}))?/?", re.IGNORECASE)
 _ABSOLUTE_URI = re.compile(r"[a-z][a-z0-9+.-]*:[!-~]+", re.IGNORECASE)
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _DEFAULT_PORT = {"http": "80", "https": "443"}
@@ -47,10 +62,10 @@ def seconds(value: str) -> float:
 
 
 def body_size(value: str) -> int:
-    """Bytes, from 1 KiB to 1 GiB."""
-    size = size_in_bytes(value)
+    """Bytes, from 1 KiB to 1 GiB; 0 is the most, for a body must fit into memory."""
+    size = size_in_bytes(value) or _LARGEST_BODY
     if not _SMALLEST_BODY <= size <= _LARGEST_BODY:
-        raise ValueError(f"{value[:40]!r} is out of range: 1KiB to 1GiB")
+        raise ValueError(f"{value[:40]!r} is out of range: 1KiB to 1GiB, or 0 for the most")
     return size
 
 
@@ -73,9 +88,20 @@ def choice(*known: str) -> Reader:
     return read
 
 
+def listen(value: str) -> tuple[Listen, ...]:
+    """One address or several, between commas; see `address`. ``http://`` or ``https://`` before one says which."""
+    found = []
+    for each in value.split(","):
+        scheme, separator, rest = each.strip().rpartition("://")
+        if separator and scheme not in ("http", "https"):
+            raise ValueError(f"{each!r} is not HOST:PORT, http://HOST:PORT or https://HOST:PORT")
+        found.append(Listen(*address(rest), {"": None, "http": False, "https": True}[scheme]))
+    return tuple(dict.fromkeys(found))
+
+
 def addresses(value: str) -> tuple[Address, ...]:
     """One address or several, between commas; see `address`."""
-    return tuple(dict.fromkeys(address(each.strip()) for each in value.split(",")))
+    return tuple(dict.fromkeys(address(each.strip()) for each in value.split(",") if each.strip()))
 
 
 def address(value: str) -> Address:
@@ -93,6 +119,11 @@ def shown_address(address: Address) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def shown_listen(listen: Listen) -> str:
+    """The reverse of `listen`."""
+    return {None: "", False: "http://", True: "https://"}[listen.tls] + shown_address(listen.address)
+
+
 def port_number(value: str) -> int:
     """A TCP port; 0 is any free one."""
     if not (value.isascii() and value.isdigit() and len(value) <= 5 and int(value) < 65536):
@@ -101,15 +132,18 @@ def port_number(value: str) -> int:
 
 
 def origins(value: str) -> tuple[str, ...]:
-    """Origins between spaces, spelled as a browser sends them; or ``*`` alone."""
-    found = tuple(dict.fromkeys(map(origin, value.split())))
+    """Origins between spaces or commas, spelled as a browser sends them; or ``*`` alone."""
+    found = tuple(dict.fromkeys(map(origin, value.replace(",", " ").split())))
     if "*" in found and len(found) > 1:
         raise ValueError("'*' stands for every origin: it stands alone")
     return found
 
 
 def origin(value: str) -> str:
-    """``scheme://host[:port]`` in lower case and without its scheme's default port (RFC 6454); ``*``; ``null``."""
+    """``scheme://host[:port]`` in lower case and without its scheme's default port (RFC 6454); ``*``; ``null``.
+
+    The host may begin with ``*.``, which stands for one label or more; a slash at the end is forgiven.
+    """
     if value in ("*", "null"):
         return value
     match = _ORIGIN.fullmatch(value)
@@ -130,6 +164,38 @@ def absolute_uri(value: str) -> str:
     """A URI with a scheme and without a fragment (RFC 8707)."""
     if _ABSOLUTE_URI.fullmatch(value) is None or "#" in value:
         raise ValueError(f"{value!r} is not an absolute URI such as https://hub.example.com/.well-known/mercure")
+    return value
+
+
+def public_urls(value: str) -> tuple[str, ...]:
+    """The origins of http and https URLs between spaces or commas; what follows the host is not looked at."""
+    found = []
+    for each in value.replace(",", " ").split():
+        if not each.lower().startswith(("https://", "http://")) or "*" in each:
+            raise ValueError(f"{each!r} is not a URL of the hub such as https://hub.example.com")
+        found.append(origin_of(each))
+    return tuple(dict.fromkeys(found))
+
+
+def jwks_url(value: str) -> str:
+    """Where a JWK Set is: ``https://``, ``http://`` or ``file:///``."""
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        parts = urlsplit("")
+    is_file = parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path.startswith("/")
+    is_remote = parts.scheme in ("https", "http") and bool(parts.hostname) and not (parts.username or parts.password)
+    if not (is_file or is_remote) or re.fullmatch(r"[!-~]+", value) is None:
+        raise ValueError(
+            "it is not the URL of a JWK Set such as https://issuer.example.com/jwks.json or file:///run/secrets/jwks"
+        )
+    return value
+
+
+def hub_name(value: str) -> str:
+    """A part of a path: letters, digits, ``.``, ``_`` and ``-``."""
+    if re.fullmatch(r"[A-Za-z0-9._-]{1,64}", value) is None:
+        raise ValueError(f"{value[:40]!r} can't name a hub: letters, digits, . _ and - only, at most 64")
     return value
 
 

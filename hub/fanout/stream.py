@@ -163,6 +163,7 @@ class Stream:
         "streams",
         "task",
         "unread",
+        "verified",
         "wire",
     )
 
@@ -178,6 +179,8 @@ class Stream:
         self.unread = 0
         """Bytes that waited for the reader when it was last looked at."""
         self.task: asyncio.Task[None] | None = None
+        self.verified: object = None
+        """What its token was verified with, for whoever opened it; None where there was no token."""
         wire.listener = self
 
     def start(self) -> None:

@@ -1,56 +1,51 @@
-"""uvicorn in our hands: sockets, signals, standby, drain."""
+"""uvicorn in our hands: signals, standby, reload, drain."""
 
 import asyncio
-import errno
 import logging
 import os
 import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 import uvicorn
 import uvloop
+from starlette.types import ASGIApp
 
 from hub.auth.keys import InvalidKey
 from hub.config.settings import Settings
-from hub.config.values import EVERY_INTERFACE, Address, shown_address
+from hub.config.sources import InvalidSetting
 from hub.server.http1 import HubProtocol
-from hub.web.app import Hub, application
+from hub.server.reload import Reload, Reread
+from hub.server.sockets import BACKLOG, Listeners, Spoken, cannot_listen, listeners_of, wanted
+from hub.server.tls import Certificate
+from hub.web.app import Hub, admin_application, application
 from transports import InvalidTransport
 from transports.contract import LOCK_TIMEOUT
 from transports.episode import Seldom
 
-BACKLOG = 4096
-"""Connections that may wait to be accepted: after a restart all clients come at once."""
-SEND_BUFFER = 64 * 1024
-"""Bytes of kernel memory that a stalled reader can bind; without it, it is 3–4 MB (the kernel doubles the value)."""
-KEEPALIVE = ((socket.TCP_KEEPIDLE, 40), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
-"""Seconds until an idle peer is asked whether it is there, between two questions, and how many may stay unanswered."""
-SILENCE = 4
-"""How many times `dispatch_timeout` a peer may take to answer at all: a slow reader's kernel still does."""
-LONGEST = 2**31 - 1
-"""What the kernel takes for a number of milliseconds: 24 days."""
 ANSWERING = 2.0
 """Seconds that running requests may still take once the streams are closed."""
 LOOK = 0.01
 """Seconds between two looks whether they are over; uvicorn's own end takes a tenth of a second at least."""
 STANDBY_AFTER = LOCK_TIMEOUT + 0.5
 """Seconds that the store may take to open before we listen: a process that is going to fail must not look healthy."""
-ENDING = (signal.SIGTERM, signal.SIGINT)
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+SIGUSR2_SAID = "SIGUSR2 means nothing to this hub; SIGHUP has it read its keys again, SIGTERM ends it"
 INVALID = 2
 """The exit code for what has to be set otherwise."""
 COMPLAIN = 60.0
 """Seconds between two lines in the log about descriptors that have run out."""
-_NO_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
-"""How a machine without IPv6 answers, or one whose IPv6 is switched off."""
-_FREE_PORTS = 10
-"""Tries to find a port that is free in both families; another error would only come again."""
+READ_AGAIN = (signal.SIGHUP, signal.SIGUSR1)
+"""SIGUSR1 is how Caddy, and with it the Go hub, is told."""
 
-Listeners = Sequence[socket.socket]
-"""Bound, and not listening yet; the first one's address is announced."""
+HANDLED = (*ENDING, *READ_AGAIN, signal.SIGUSR2)
+"""They wait while a worker starts, until it has handlers of its own."""
+
+Announce = Callable[[str], None]
+"""Gets the URL of the first address, without a path."""
 
 logger = logging.getLogger(__name__)
 
@@ -59,20 +54,19 @@ class HubServer(uvicorn.Server):
     """Ends at once when told to, drains its streams, and exits with 0 after a clean end."""
 
     def __init__(
-        self, hub: Hub, on_listening: Callable[[], None], protocol: type[asyncio.Protocol] = HubProtocol
+        self,
+        hub: Hub,
+        on_listening: Callable[[], None],
+        protocol: type[asyncio.Protocol] = HubProtocol,
+        others: Listeners = (),
+        certificate: Certificate | None = None,
     ) -> None:
-        config = uvicorn.Config(
-            application(hub),
-            http=protocol,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            backlog=BACKLOG,
-        )
-        super().__init__(config)
+        """``others``: what is listened on beside the plain sockets that `serve` gets."""
+        super().__init__(_config(application(hub), protocol))
         self._hub = hub
+        self._others = others
+        self._certificate = certificate
+        self._admin: list[asyncio.Server] = []
         self._on_listening = on_listening
         self.stopping = asyncio.Event()
         self._descriptors = Descriptors()
@@ -80,6 +74,8 @@ class HubServer(uvicorn.Server):
 
     def told_to_end(self, number: signal.Signals) -> None:
         """SIGTERM and SIGINT begin the drain; a SIGINT after that, Ctrl-C once more, is for not waiting for it."""
+        if number == signal.SIGQUIT:
+            logger.warning("SIGQUIT: the hub ends, as at SIGTERM")
         if number == signal.SIGINT and self.stopping.is_set():
             self._hub.hurry()
         self.stopping.set()
@@ -91,6 +87,15 @@ class HubServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        loop = asyncio.get_running_loop()
+        admin = uvicorn.Server(_config(admin_application(self._hub), HubProtocol))
+        for each in self._others:
+            if each.spoken is Spoken.ADMIN:
+                self._admin.append(await loop.create_server(_connections(admin), sock=each.socket, backlog=BACKLOG))
+            else:
+                context = self._certificate.context if self._certificate else None
+                make = _connections(self)
+                self.servers.append(await loop.create_server(make, sock=each.socket, ssl=context, backlog=BACKLOG))
         self._on_listening()
 
     async def main_loop(self) -> None:
@@ -116,8 +121,39 @@ class HubServer(uvicorn.Server):
         for connection in list(self.server_state.connections):
             # A reader that takes nothing would keep its connection, and the event loop, from ever closing.
             connection.transport.abort()
-        for listening in sockets or ():
+        for listening in (*(sockets or ()), *self._others):
             listening.close()
+        # It has said to the end that the hub is not ready any more.
+        for server in self._admin:
+            server.close()
+
+
+def _config(app: ASGIApp, protocol: type[asyncio.Protocol]) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=BACKLOG,
+    )
+
+
+def _connections(server: uvicorn.Server) -> Callable[[], asyncio.Protocol]:
+    """Makes the protocol of each connection, as uvicorn does for its own."""
+    config = server.config
+    if not config.loaded:
+        config.load()
+
+    def make() -> asyncio.Protocol:
+        made: asyncio.Protocol = config.http_protocol_class(  # type: ignore[call-arg]
+            config=config, server_state=server.server_state, app_state={}
+        )
+        return made
+
+    return make
 
 
 class Descriptors:
@@ -140,29 +176,40 @@ class Descriptors:
                 )
 
 
-def run(settings: Settings, *, on_ready: Callable[[Address], None] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT; the exit code. ``on_ready`` gets the address once it accepts connections."""
+def run(settings: Settings, *, on_ready: Announce | None = None, reread: Reread | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code. ``on_ready`` is called once it accepts connections.
+
+    ``reread``: where SIGHUP gets the settings from; without it, it changes nothing.
+    """
     prepare("%(levelname)s %(name)s: %(message)s")
     try:
         hub = Hub(settings)
+        certificate = certificate_for(settings)
         listeners = listeners_of(settings)
-    except (InvalidTransport, InvalidKey, OSError) as error:
+    except (InvalidTransport, InvalidKey, InvalidSetting, OSError) as error:
         return give_up(error)
-    return serve(hub, listeners, on_ready or (lambda _address: None))
+    return serve(hub, listeners, on_ready or (lambda _url: None), reread, certificate)
+
+
+def certificate_for(settings: Settings) -> Certificate | None:
+    """None where nothing listens for TLS. Raises `InvalidSetting`."""
+    return Certificate(settings) if any(spoken is Spoken.HTTPS for _, spoken in wanted(settings)) else None
 
 
 def serve(
     hub: Hub,
     listeners: Listeners,
-    on_ready: Callable[[Address], None],
+    on_ready: Announce,
+    reread: Reread | None = None,
+    certificate: Certificate | None = None,
     lifeline: socket.socket | None = None,
 ) -> int:
     """Serve on sockets that are bound, as `run` does. When ``lifeline`` has come to its end, so does the hub."""
     with ExitStack() as stack:
         for listener in listeners:
-            stack.enter_context(listener)
+            stack.callback(listener.close)
         runner = stack.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
-        return runner.run(_serve(hub, listeners, on_ready, lifeline))
+        return runner.run(_serve(hub, listeners, on_ready, reread, certificate, lifeline))
 
 
 def give_up(error: Exception) -> int:
@@ -174,99 +221,27 @@ def give_up(error: Exception) -> int:
 def prepare(log_format: str) -> None:
     """What a process that serves needs, before it opens anything."""
     logging.basicConfig(level=logging.WARNING, format=log_format)
+    logging.getLogger("hub").setLevel(logging.INFO)
+    # They would end the process: they wait until there is somebody to handle them.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (*READ_AGAIN, signal.SIGUSR2, signal.SIGQUIT))
     # A subscriber is a descriptor: use what the system allows.
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def listeners_of(settings: Settings) -> Listeners:
-    """The sockets that the settings want, bound. Raises OSError with a sentence."""
-    with ExitStack() as undo:
-        listeners = [
-            undo.enter_context(listener)
-            for address in settings.listen
-            for listener in bind(address, SILENCE * settings.dispatch_timeout)
-        ]
-        undo.pop_all()
-    return listeners
-
-
-def bind(address: Address, silence: float = 0) -> Listeners:
-    """Sockets for each family that the host has: a name may have several, `EVERY_INTERFACE` has IPv4 and IPv6.
-
-    Each family has a socket of its own, so that clients are known by the addresses that an operator writes.
-    ``silence``: seconds that a peer may leave what it is sent unanswered before its connection is broken (RFC 5482);
-    0 leaves that to the kernel, which takes a quarter of an hour. Raises OSError with a sentence.
-    """
-    tries = _FREE_PORTS if address[1] == 0 else 1
-    while True:
-        tries -= 1
-        try:
-            return _bind_families(_hosts(address), address[1], silence)
-        except OSError as error:
-            if not tries or error.errno != errno.EADDRINUSE:
-                raise _cannot_listen(address, error) from error
-
-
-def _bind_families(hosts: Iterable[tuple[socket.AddressFamily, str]], port: int, silence: float) -> Listeners:
-    """One socket for each host, all on one port; those of a family that is not here are left out. Raises OSError."""
-    missing: OSError | None = None
-    with ExitStack() as undo:
-        bound: list[socket.socket] = []
-        for family, host in hosts:
-            try:
-                found = bound[0].getsockname()[1] if bound else port
-                bound.append(undo.enter_context(_bound(family, (host, found), silence)))
-            except OSError as error:
-                if error.errno not in _NO_FAMILY:
-                    raise
-                missing = error
-                logger.debug("%s: this family of addresses is not here: %s", host, error.strerror)
-        if not bound:
-            raise missing or OSError(errno.EADDRNOTAVAIL, "it has no address")
-        undo.pop_all()
-    return bound
-
-
-def _hosts(address: Address) -> Iterable[tuple[socket.AddressFamily, str]]:
-    """IPv4 first: it is what a family of its own is missing for least often."""
-    if address[0] == EVERY_INTERFACE:
-        return [(socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")]  # noqa: S104 - what is asked for
-    found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    return sorted({(family, str(name[0])) for family, _, _, _, name in found})
-
-
-def _bound(family: socket.AddressFamily, address: Address, silence: float) -> socket.socket:
-    """Accepted sockets inherit all that is set here."""
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-        if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        for option, value in (*KEEPALIVE, (socket.TCP_USER_TIMEOUT, min(round(1000 * silence), LONGEST))):
-            listener.setsockopt(socket.IPPROTO_TCP, option, value)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        listener.bind(address)
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
-def _cannot_listen(address: Address, error: OSError) -> OSError:
-    return OSError(f"cannot listen on {shown_address(address)}: {error.strerror}; --listen takes another")
-
-
 async def _serve(
     hub: Hub,
     listeners: Listeners,
-    on_ready: Callable[[Address], None],
+    on_ready: Announce,
+    reread: Reread | None,
+    certificate: Certificate | None,
     lifeline: socket.socket | None,
 ) -> int:
-    server = HubServer(hub, lambda: on_ready(listeners[0].getsockname()[:2]))
-    _handle_signals(server, lifeline)
+    plain = [each.socket for each in listeners if each.spoken is Spoken.HTTP]
+    others = [each for each in listeners if each.spoken is not Spoken.HTTP]
+    server = HubServer(hub, lambda: on_ready(listeners[0].url), HubProtocol, others, certificate)
+    _handle_signals(server, lifeline, Reload(hub, reread, certificate) if reread else None)
     opening = asyncio.ensure_future(hub.open())
     opening.add_done_callback(lambda task: server.stopping.set() if _failed(task) else None)
     stopping = asyncio.ensure_future(server.stopping.wait())
@@ -276,22 +251,33 @@ async def _serve(
         try:
             # Another process may have bound the same address, and begun to listen first.
             for listener in listeners:
-                listener.listen(BACKLOG)
+                listener.socket.listen(BACKLOG)
         except OSError as error:
-            code = give_up(_cannot_listen(listener.getsockname()[:2], error))
+            code = give_up(cannot_listen(listener.socket.getsockname()[:2], error))
         else:
             # The store is still not open: standby. The hub is alive and holds requests until it is.
-            await server.serve(sockets=list(listeners))
+            await server.serve(sockets=plain)
     stopping.cancel()
     return await _end(hub, opening) or code
 
 
-def _handle_signals(server: HubServer, lifeline: socket.socket | None) -> None:
+def _handle_signals(server: HubServer, lifeline: socket.socket | None, reload: Reload | None) -> None:
     loop = asyncio.get_running_loop()
     for number in ENDING:
         loop.add_signal_handler(number, server.told_to_end, number)
+    reloads: set[asyncio.Task[None]] = set()
+
+    def read_again() -> None:
+        if reload is not None:
+            task = asyncio.ensure_future(reload())
+            reloads.add(task)
+            task.add_done_callback(reloads.discard)
+
+    for number in READ_AGAIN:
+        loop.add_signal_handler(number, read_again)
+    loop.add_signal_handler(signal.SIGUSR2, logger.warning, SIGUSR2_SAID)
     # A supervisor blocks them until there is somebody to handle them.
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
 
     def abandoned(supervisor: socket.socket) -> None:
         loop.remove_reader(supervisor)

@@ -18,9 +18,13 @@ from dataclasses import dataclass
 from typing import NoReturn, Self
 
 from hub.auth.keys import InvalidKey
+from hub.auth.sources import rings_of
 from hub.config.settings import Settings
-from hub.config.values import Address
+from hub.config.sources import InvalidSetting
 from hub.server import server
+from hub.server.reload import Reread, refuse
+from hub.server.sockets import Listeners, listeners_of
+from hub.server.tls import Certificate
 from hub.web.app import Hub
 from transports import InvalidTransport, Transport, open_transport
 
@@ -33,39 +37,60 @@ WELL = 30.0
 PID = 4
 """Bytes of a worker's pid, with which it says that it accepts."""
 
-Announce = Callable[[Address], None]
-Work = Callable[[server.Listeners, Announce, socket.socket], int]
+Work = Callable[[Listeners, server.Announce, socket.socket], int]
 """Listeners, what to call once it accepts, what becomes readable when the supervisor is dead -> the exit code."""
 
 logger = logging.getLogger(__name__)
 
 
-def run(settings: Settings, *, on_ready: Announce) -> int:
+def run(settings: Settings, *, on_ready: server.Announce, reread: Reread | None = None) -> int:
     """Serve with ``settings.workers`` processes until SIGTERM or SIGINT; the exit code.
 
-    ``on_ready`` gets the address once all of them accept connections.
+    ``on_ready`` gets the URL once all of them accept connections. ``reread``: see `server.run`.
     """
     if settings.workers == 1:
-        return server.run(settings, on_ready=on_ready)
+        return server.run(settings, on_ready=on_ready, reread=reread)
     server.prepare("%(levelname)s %(process)d %(name)s: %(message)s")
     try:
         demand_shared(open_transport(settings.transport_url), settings.workers)
-        listeners = server.listeners_of(settings)
-    except (InvalidTransport, OSError) as error:
+        certificate = server.certificate_for(settings)
+        listeners = listeners_of(settings)
+    except (InvalidTransport, InvalidSetting, OSError) as error:
         return server.give_up(error)
-    with Supervisor(settings.workers, listeners, _worker_of(settings), on_ready) as supervisor:
+    work = WorkOfHub(settings, reread, certificate)
+    with Supervisor(settings.workers, listeners, work, on_ready, work.read_again) as supervisor:
         return supervisor.run()
 
 
-def _worker_of(settings: Settings) -> Work:
-    def work(listeners: server.Listeners, on_accepting: Announce, lifeline: socket.socket) -> int:
+@dataclass
+class WorkOfHub:
+    """What each worker does, with the settings as they were last read."""
+
+    settings: Settings
+    reread: Reread | None
+    certificate: Certificate | None
+
+    def __call__(self, listeners: Listeners, on_accepting: server.Announce, lifeline: socket.socket) -> int:
         try:
-            hub = Hub(settings)
+            hub = Hub(self.settings)
         except (InvalidTransport, InvalidKey) as error:
             return server.give_up(error)
-        return server.serve(hub, listeners, on_accepting, lifeline)
+        return server.serve(hub, listeners, on_accepting, self.reread, self.certificate, lifeline)
 
-    return work
+    def read_again(self) -> bool:
+        """For workers that are started later; False: they can't be, and those that run shall not try."""
+        if self.reread is None:
+            return False
+        try:
+            settings = self.reread()
+            rings_of(settings)
+            if self.certificate is not None:
+                self.certificate.use(settings)
+        except (InvalidSetting, InvalidKey) as error:
+            refuse(error)
+            return False
+        self.settings = settings
+        return True
 
 
 def demand_shared(transport: Transport, workers: int) -> None:
@@ -103,9 +128,18 @@ class Supervisor:
     the supervisor can start it again, and sees that it fails. In every other case the worker is replaced.
     """
 
-    def __init__(self, number: int, listeners: server.Listeners, work: Work, on_ready: Announce) -> None:
+    def __init__(
+        self,
+        number: int,
+        listeners: Listeners,
+        work: Work,
+        on_ready: server.Announce,
+        on_read_again: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """``on_read_again``: called at SIGHUP; True: the workers are told too."""
         self._number, self._listeners, self._work, self._on_ready = number, listeners, work, on_ready
-        self._address: Address = listeners[0].getsockname()[:2]
+        self._on_read_again = on_read_again
+        self._url = listeners[0].url
         self._workers = [WorkerProcess()]
         self._announced = self._ending = False
         self._code = 0
@@ -118,15 +152,18 @@ class Supervisor:
 
     def __exit__(self, *_: object) -> None:
         signal.set_wakeup_fd(-1)
-        for each in (*self._listeners, self._ours, self._theirs, self._woken, self._wake):
+        for listener in self._listeners:
+            listener.close()
+        for each in (self._ours, self._theirs, self._woken, self._wake):
             each.close()
 
     def run(self) -> int:
         """Until all have ended, which a signal or a failure brings about; the exit code."""
         self._wake.setblocking(False)
         signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
-        for number in (*server.ENDING, signal.SIGCHLD):
+        for number in (*server.HANDLED, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, server.HANDLED)
         with selectors.PollSelector() as selector:
             selector.register(self._woken, selectors.EVENT_READ, self._signalled)
             selector.register(self._ours, selectors.EVENT_READ, self._accepting)
@@ -144,7 +181,7 @@ class Supervisor:
 
     def _start(self, worker: WorkerProcess) -> None:
         # A signal that comes before the worker has handlers of its own waits for them, instead of going to ours.
-        signal.pthread_sigmask(signal.SIG_BLOCK, server.ENDING)
+        signal.pthread_sigmask(signal.SIG_BLOCK, server.HANDLED)
         try:
             worker.pid = os.fork()
             if not worker.pid:
@@ -153,7 +190,7 @@ class Supervisor:
             logger.exception("a worker can't be started")
             self._ended(worker, 1)
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, server.ENDING)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, server.HANDLED)
         worker.started = time.monotonic()
 
     def _become_worker(self) -> NoReturn:
@@ -164,7 +201,7 @@ class Supervisor:
             for each in (self._ours, self._woken, self._wake):
                 each.close()
             accepting = os.getpid().to_bytes(PID)
-            code = self._work(self._listeners, lambda _address: self._theirs.sendall(accepting), self._theirs)
+            code = self._work(self._listeners, lambda _url: self._theirs.sendall(accepting), self._theirs)
         except BaseException:
             logger.exception("the worker failed")
         finally:
@@ -180,11 +217,18 @@ class Supervisor:
             self._workers += [WorkerProcess() for _ in range(self._number - 1)]
         elif not self._announced and all(worker.accepts for worker in self._workers):
             self._announced = True
-            self._on_ready(self._address)
+            self._on_ready(self._url)
 
     def _signalled(self) -> None:
         for number in self._woken.recv(4096):
-            if number in server.ENDING:
+            if number == signal.SIGUSR2:
+                logger.warning(server.SIGUSR2_SAID)
+            elif number in server.READ_AGAIN:
+                if not self._ending and self._on_read_again():
+                    self._send(signal.SIGHUP)
+            elif number in server.ENDING:
+                if number == signal.SIGQUIT:
+                    logger.warning("SIGQUIT: the hub ends, as at SIGTERM")
                 # Ctrl-C reaches the workers too: theirs is the drain until it comes once more.
                 if self._ending and number == signal.SIGINT:
                     self._send(signal.SIGINT)
@@ -218,7 +262,7 @@ class Supervisor:
         worker.put_off(time.monotonic())
         never, worker.accepts = not worker.accepts, False
         if self._ending:
-            if code not in (0, -signal.SIGTERM, -signal.SIGINT):
+            if code not in (0, -signal.SIGTERM, -signal.SIGINT, -signal.SIGQUIT):
                 self._code = self._code or 1
         elif code == server.INVALID or (never and not any(each.accepts for each in self._workers)):
             self._end(max(code, 1))

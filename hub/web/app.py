@@ -2,18 +2,21 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.requests import HTTPConnection
 from starlette.routing import BaseRoute, Route, request_response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from hub.auth.authorization import Authorizer
-from hub.auth.keys import VerificationKey
+from hub.auth.authorization import Authorizer, own_origin
+from hub.auth.jwks import RemoteSet
+from hub.auth.sources import Rings, rings_of
 from hub.config.settings import Settings
 from hub.fanout.audiences import Audiences
 from hub.fanout.dispatcher import Dispatcher
@@ -43,6 +46,9 @@ LAST_CALL = 1.0
 SETTLING = 5.0
 """Seconds that appends under way and their dispatch may take at the end."""
 
+_OF_THE_HUB = (PATH, METADATA_PATH)
+"""Beginnings of the paths that are the protocol's: a probe may ask for the others under any name."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -53,7 +59,8 @@ class Hub:
         self.transport = open_transport(settings.transport_url)
         self.lifecycle = Lifecycle()
         self.matching = Matching(_hub_url(settings.resource_identifier))
-        self.authorizer = _authorizer(settings, self.matching)
+        self._rings = rings_of(settings)
+        self.authorizer = _authorizer(settings, self.matching, self._rings)
         self.log = Log(self.transport)
         self._wheel = TimerWheel()
         audiences = Audiences(self.matching)
@@ -64,6 +71,7 @@ class Hub:
             self.streams.on_lost = self.active.end
         self._dispatcher = Dispatcher(self.log, audiences, self.streams)
         self._tasks: list[asyncio.Task[None]] = []
+        self._fetching: dict[RemoteSet, asyncio.Task[None]] = {}
         self.failed = False
         self.on_failure: Callable[[], None] = lambda: None
         """Called when the hub can't go on: the server then ends the process, so that another is started."""
@@ -80,31 +88,34 @@ class Hub:
             settings.protocol,
             self.active,
         )
+        named = [each.identifier for each in settings.issuers if each.authorization_server]
         self.metadata = Metadata(
             settings.protocol,
             settings.resource_identifier,
-            settings.authorization_servers,
+            tuple(dict.fromkeys((*settings.authorization_servers, *named))),
             settings.cookie_name,
             settings.subscriptions,
         )
 
     def direct(self, scope: Scope, body: bytes, offer: Offer) -> bool:
         """`hub.fanout.wire.Direct`: the two hot paths, before the router and the middleware."""
-        if scope["path"] != PATH:
+        if scope["path"] != PATH or not self.answers_on(scope):
             return False
         if scope["method"] == "POST":
             return self._publish.direct(scope, body, offer)
         return scope["method"] == "GET" and self._subscribe.direct(scope, offer)
 
+    def answers_on(self, scope: Scope) -> bool:
+        """Whether the request's origin is one of ``public_urls``, where those are set."""
+        urls = self.settings.public_urls
+        return not urls or own_origin(HTTPConnection(scope)) in urls
+
     def routes(self) -> list[BaseRoute]:
         subscribe: ASGIApp = self._subscribe
-        ready = request_response(Ready(self.transport, self.lifecycle).answer)
         endpoints: dict[str, dict[str, ASGIApp]] = {
             PATH: {"GET": subscribe, "QUERY": subscribe, "POST": self._publish},
             "/": {"GET": request_response(self.metadata.page)},
-            "/mercure/health/live": {"GET": request_response(live)},
-            "/mercure/health/ready": {"GET": ready},
-            "/healthz": {"GET": request_response(live)},
+            **self.health,
         }
         if self.metadata.published:
             endpoints[METADATA_PATH] = {"GET": request_response(self.metadata.document)}
@@ -113,12 +124,20 @@ class Hub:
             endpoints |= {f"{ROOT}{rest}": {"GET": listed} for rest in ("", "/{rest:path}")}
         return [Route(path, Methods(methods)) for path, methods in endpoints.items()]
 
+    @cached_property
+    def health(self) -> dict[str, dict[str, ASGIApp]]:
+        """The paths that say how it is, each with the endpoints of its methods."""
+        answers = {"live": live, "ready": Ready(self.transport, self.lifecycle).answer}
+        prefixes = ("/mercure/health", f"/mercure/health/{self.settings.name}")
+        paths = {f"{each}/{name}": answer for each in prefixes for name, answer in answers.items()}
+        return {path: {"GET": request_response(answer)} for path, answer in {**paths, "/healthz": live}.items()}
+
     async def open(self) -> None:
         """Open the store, which may wait for its lock, and begin to serve, unless the end has begun meanwhile.
 
-        Raises `InvalidTransport`.
+        Keys that have to be fetched are there by then, or it was said that they can't be. Raises `InvalidTransport`.
         """
-        await self.transport.open()
+        await asyncio.gather(self.transport.open(), self._fetch(self._rings.remote))
         if self.lifecycle.draining:
             return
         self.lifecycle.move(State.STORING)
@@ -130,6 +149,41 @@ class Hub:
             parts += [self.active.announce(), self.active.watch()]
         self._tasks = [asyncio.ensure_future(self._watched(part)) for part in parts]
         self.lifecycle.move(State.SERVING)
+
+    async def _fetch(self, remote: Sequence[RemoteSet]) -> None:
+        """Fetch these sets, and keep them and no others fresh from now on."""
+        for each in set(self._fetching) - set(remote):
+            self._fetching.pop(each).cancel()
+        await asyncio.gather(*(each.fetch() for each in remote))
+        for each in remote:
+            each.on_change = self._close_strangers
+            if each not in self._fetching:
+                self._fetching[each] = asyncio.ensure_future(self._watched(each.run()))
+
+    async def reload(self, settings: Settings) -> None:
+        """Take the keys of these settings, all or none, and close the streams whose token they would not verify.
+
+        Raises `InvalidKey`: a file can't be read or has no key in it. Nothing has changed then.
+        """
+        rings = rings_of(settings, self._rings.remote)
+        await self._fetch(rings.remote)
+        before = [len(ring.keys) for ring in self._rings[:2]]
+        self._rings = rings
+        self.authorizer.use_keys(rings.publisher, rings.subscriber)
+        closed = self._close_strangers()
+        logger.info(
+            "keys were read again: %d for publishers (%d before), %d for subscribers (%d before); %d streams closed",
+            *(number for pair in zip((len(ring.keys) for ring in rings[:2]), before, strict=True) for number in pair),
+            closed,
+        )
+
+    def _close_strangers(self) -> int:
+        """Close the streams whose token would not be verified any more; how many."""
+        self.authorizer.forget()
+        strangers = [each for each in self.streams.open if not self.authorizer.holds(each.verified)]
+        for stream in strangers:
+            stream.finish()
+        return len(strangers)
 
     async def _watched(self, part: Coroutine[Any, Any, None]) -> None:
         """Without its dispatcher or its timers a hub looks well and serves nobody, or serves expired tokens."""
@@ -188,9 +242,10 @@ class Hub:
         await self.lifecycle.published()
         if self.active is not None:
             await self.active.close()
-        for task in self._tasks:
+        tasks = [*self._tasks, *self._fetching.values()]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self.transport.close()
 
 
@@ -202,20 +257,12 @@ def _hub_url(resource_identifier: str | None) -> str:
     return DEFAULT_URL
 
 
-def _key(key: str, algorithm: str, name: str) -> VerificationKey:
-    loaded = VerificationKey.load(key, algorithm, name=name)
-    if loaded.weak:
-        logger.warning("%s is shorter than its algorithm's digest (RFC 7518 section 3.2); use a longer one", name)
-    return loaded
-
-
-def _authorizer(settings: Settings, matching: Matching) -> Authorizer:
+def _authorizer(settings: Settings, matching: Matching, rings: Rings) -> Authorizer:
     return Authorizer(
         matching=matching,
-        publisher=_key(settings.publisher_jwt_key, settings.publisher_jwt_alg, "MERCURE_PUBLISHER_JWT_KEY"),
-        subscriber=_key(settings.subscriber_jwt_key, settings.subscriber_jwt_alg, "MERCURE_SUBSCRIBER_JWT_KEY"),
+        publisher=rings.publisher,
+        subscriber=rings.subscriber,
         anonymous=settings.anonymous,
-        trusted_issuers=settings.trusted_issuers,
         resource_identifier=settings.resource_identifier,
         protocol=settings.protocol,
         cookie_name=settings.cookie_name,
@@ -224,15 +271,21 @@ def _authorizer(settings: Settings, matching: Matching) -> Authorizer:
 
 
 class Application(Starlette):
-    """``direct``: what our own server asks before it calls the application."""
+    """``direct``: what our own server asks before it calls the application. ``answers_on``: see `Hub.answers_on`."""
 
     direct: Direct
+    answers_on: Callable[[Scope], bool]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == "*":
             # OPTIONS * asks about the server as a whole (RFC 9110 section 9.3.7), which no route is for.
             scope = {**scope, "path": PATH, "raw_path": PATH.encode()}
-        await super().__call__(scope, receive, send)
+        if scope["type"] == "http" and scope["path"].startswith(_OF_THE_HUB) and not self.answers_on(scope):
+            # RFC 9110 section 15.5.20.
+            misdirected = Problem(421, "this hub does not answer on that host: it has other public URLs")
+            await misdirected.response()(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 def application(hub: Hub) -> Application:
@@ -243,7 +296,16 @@ def application(hub: Hub) -> Application:
         exception_handlers={Problem: hub.metadata.answer_problem},
     )
     app.direct = hub.direct
+    app.answers_on = hub.answers_on
     return app
+
+
+def admin_application(hub: Hub) -> Starlette:
+    """What the hub tells its operator alone; on another address than `application`."""
+    return Starlette(
+        routes=[Route(path, Methods(methods)) for path, methods in hub.health.items()],
+        exception_handlers={Problem: hub.metadata.answer_problem},
+    )
 
 
 def create_app(settings: Settings) -> Starlette:

@@ -8,6 +8,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hub.fanout.wire import RawHeaders
+from hub.matching.origins import Origins
 from hub.problems import Problem
 
 METHODS = ("GET", "HEAD", "POST", "QUERY")
@@ -21,16 +22,17 @@ _NAMES = re.compile(r"[ \t]*[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}[ \t]*")
 
 
 class Cors:
-    """``origins``: those that may read responses; ``*``: all, but none with its visitors' credentials.
+    """``origins``: those that may read responses, as `hub.config.values.origin` has them.
+
+    ``*``: all, but none with its visitors' credentials.
 
     Pages of other origins get nothing, and the browser keeps what they asked for from them.
     """
 
     def __init__(self, origins: Sequence[str]) -> None:
-        self._allowed = frozenset(origin.encode() for origin in origins)
-        self._any = "*" in origins
+        self._allowed = Origins(origins)
         # Credentials for every origin would let any page read its visitors' updates (Mercure, "Subscription").
-        permission = (b"origin", b"*") if self._any else (b"credentials", b"true")
+        permission = (b"origin", b"*") if self._allowed.every else (b"credentials", b"true")
         self._to_a_page = [
             (b"access-control-allow-" + permission[0], permission[1]),
             (b"access-control-expose-headers", _EXPOSED),
@@ -46,7 +48,7 @@ class Cors:
                 return await app(scope, receive, send)
             origin = _header(scope, b"origin")
             asks = scope["method"] == "OPTIONS" and _header(scope, b"access-control-request-method") is not None
-            if asks and origin is not None and (self._any or origin in self._allowed):
+            if asks and origin is not None and origin.decode("latin-1") in self._allowed:
                 return await self._preflight(scope)(scope, receive, send)
 
             async def send_with_headers(message: Message) -> None:
@@ -66,9 +68,9 @@ class Cors:
         origin = _header(scope, b"origin")
         if origin is None:
             return [vary]
-        if self._any:
+        if self._allowed.every:
             return [*self._to_a_page, vary]
-        if origin in self._allowed:
+        if origin.decode("latin-1") in self._allowed:
             return [*self._to_a_page, (b"access-control-allow-origin", origin), vary]
         return [vary]
 

@@ -1,14 +1,16 @@
-"""``/mercure/health/live``: the event loop turns. ``/mercure/health/ready``: an update would be stored now."""
+"""``/mercure/health/live``: the event loop turns. ``/mercure/health/ready``: an update would be stored now.
+
+Paths and bodies are the Go hub's, which has both also for one hub of several by its name; ``/healthz`` is live.
+"""
 
 import asyncio
 import time
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 
 from hub.lifecycle import Lifecycle
-from hub.problems import Problem
 from transports import Transport, TransportError, TransportFull, TransportReplaced
 
 CHECK_TIMEOUT = 1.5
@@ -17,9 +19,12 @@ CHECK_AGAIN = 1.0
 """Seconds that an answer counts, so that all probes together cost the store one write a second."""
 
 
+_NO_STORE = {"Cache-Control": "no-store"}
+
+
 async def live(_request: Request) -> Response:
     """Never looks at the store: an orchestrator kills what is not live, and with it every stream."""
-    return PlainTextResponse("live\n")
+    return JSONResponse({"status": "ok"}, headers=_NO_STORE)
 
 
 @dataclass
@@ -35,8 +40,8 @@ class Ready:
     async def answer(self, _request: Request) -> Response:
         reason = await self._why_not()
         if reason:
-            raise Problem(503, reason, {"Cache-Control": "no-store"})
-        return PlainTextResponse("ready\n", headers={"Cache-Control": "no-store"})
+            return JSONResponse({"status": "error", "error": reason}, 503, _NO_STORE)
+        return JSONResponse({"status": "ok"}, headers=_NO_STORE)
 
     async def _why_not(self) -> str:
         if self.lifecycle.draining:

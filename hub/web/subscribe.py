@@ -191,10 +191,12 @@ class Subscribe:
         if cursor is None:
             cursor = self.streams.log.passed(audience)
         stream = Stream(self.streams, wire, audience, cursor, self._deadline(query.grants.expires))
+        stream.verified = query.grants.verified
         if self.active is not None:
             self.active.begin(stream, query.matchers, query.grants)
         stream.start()
-        if self.lifecycle.draining:
+        # Keys may have changed while the request was under way.
+        if self.lifecycle.draining or not self.authorizer.holds(query.grants.verified):
             stream.finish()
 
     def _deadline(self, expires: float | None) -> float:

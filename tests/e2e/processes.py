@@ -78,7 +78,7 @@ class Hub:
 
     def _announced(self) -> re.Match[str] | None:
         assert self.running, self.stderr
-        return re.search(rf"listening on http://([\d.]+):(\d+){PATH}\n", self.stdout)
+        return re.search(rf"listening on https?://([\d.]+):(\d+){PATH}\n", self.stdout)
 
     async def listening(self) -> Address:
         """Wait until it says where."""
@@ -109,7 +109,13 @@ class Hubs:
         self.started: list[Hub] = []
 
     def start(
-        self, transport_url: str, *arguments: str, listen: str = "127.0.0.1:0", dev: bool = True, command: str = COMMAND
+        self,
+        transport_url: str,
+        *arguments: str,
+        listen: str = "127.0.0.1:0",
+        dev: bool = True,
+        command: str = COMMAND,
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> Hub:
         """Return at once; a later flag counts where one is given twice."""
         number = len(self.started)
@@ -125,7 +131,7 @@ class Hubs:
                 stdout=out,
                 stderr=err,
                 cwd=self.directory,
-                env=inherited | {"PYTHONPATH": str(ROOT)},
+                env=inherited | {"PYTHONPATH": str(ROOT), **environment},
             )
         self.started.append(Hub(process, stdout, stderr))
         return self.started[-1]
@@ -187,8 +193,10 @@ class Connection:
             yield (await self._reader.readexactly(size + 2))[:-2]
         assert await self._reader.read() == b"\r\n"
 
-    async def publish(self, data: str, key: str | None = None) -> Answer:
-        headers = PUBLISHER | {"Content-Type": "application/x-www-form-urlencoded"}
+    async def publish(
+        self, data: str, key: str | None = None, credentials: Mapping[str, str] = MappingProxyType(PUBLISHER)
+    ) -> Answer:
+        headers = {**credentials, "Content-Type": "application/x-www-form-urlencoded"}
         headers |= {"Idempotency-Key": f'"{key}"'} if key else {}
         return await self.request("POST", PATH, headers, urlencode({"topic": TOPIC, "data": data}))
 
@@ -215,8 +223,15 @@ class Publisher:
     without, it is given up unless no connection was made. The list of addresses may change.
     """
 
-    def __init__(self, name: str, addresses: Sequence[Address], *, repeat: bool = True) -> None:
-        self.name, self.addresses, self.repeat = name, addresses, repeat
+    def __init__(
+        self,
+        name: str,
+        addresses: Sequence[Address],
+        *,
+        repeat: bool = True,
+        credentials: Mapping[str, str] = MappingProxyType(PUBLISHER),
+    ) -> None:
+        self.name, self.addresses, self.repeat, self.credentials = name, addresses, repeat, credentials
         self.receipts: list[Receipt] = []
         self.refusals: list[Answer] = []
         self._numbers, self._tries = count(), count()
@@ -239,7 +254,7 @@ class Publisher:
         return f"{self.name} {next(self._numbers)}", monotonic()
 
     async def _once(self, connection: Connection, address: Address, data: str, sent: float) -> bool:
-        answer = await connection.publish(data, data if self.repeat else None)
+        answer = await connection.publish(data, data if self.repeat else None, self.credentials)
         if answer.status == 200:
             self.receipts.append(Receipt(data, answer.body, sent, monotonic(), address))
             return True
@@ -345,10 +360,10 @@ async def ends_of(subscribers: Iterable[Subscriber]) -> list[End]:
     return [end for each in subscribers for end in each.ends]
 
 
-async def replay(address: Address, receipts: Iterable[Receipt]) -> list[Event]:
-    """What history holds, from `earliest`, up to the last of these receipts; fails when one of them isn't there."""
+async def replay(address: Address, receipts: Iterable[Receipt], after: str = "earliest") -> list[Event]:
+    """What history holds after an event, up to the last of these receipts; fails when one of them isn't there."""
     wanted = {receipt.id for receipt in receipts}
-    reader, seen = Subscriber([address], "earliest"), 0
+    reader, seen = Subscriber([address], after), 0
     async with running(reader.follow()):
 
         def complete() -> bool:

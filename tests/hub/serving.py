@@ -17,7 +17,8 @@ from hub.config.settings import Settings
 from hub.fanout.stream import Phase
 from hub.generations import PATH
 from hub.server.http1 import HubProtocol
-from hub.server.server import HubServer, bind
+from hub.server.server import HubServer
+from hub.server.sockets import bind
 from hub.web.app import Hub
 
 KEY = "!ChangeThisMercureHubJWTSecretKey!"

@@ -15,7 +15,8 @@ from starlette.requests import HTTPConnection
 from hub.auth import authorization
 from hub.auth.authorization import Authorizer
 from hub.auth.grants import ANONYMOUS, Grants
-from hub.auth.keys import VerificationKey, sign
+from hub.auth.keyring import FixedKeys, KeyRing
+from hub.auth.keys import VerificationKey, load_keys, sign
 from hub.generations import Generation
 from hub.matching.matchers import Matcher, Matching
 from hub.problems import InsufficientScope, InvalidToken, InvalidTokenRequest, Problem, Unauthorized
@@ -27,11 +28,12 @@ DETAIL = "https://mercure.rocks/authorization-detail"
 
 
 def hub(**options: Any) -> Authorizer:
-    defaults: dict[str, Any] = {"anonymous": False, "trusted_issuers": [ISSUER]}
+    defaults: dict[str, Any] = {"anonymous": False}
+    trusted = options.pop("trusted_issuers", [ISSUER])
     return Authorizer(
         matching=Matching(HUB),
-        publisher=VerificationKey.load(PUBLISHER, "HS256", name="publisher"),
-        subscriber=VerificationKey.load(SUBSCRIBER, "HS256", name="subscriber"),
+        publisher=KeyRing([FixedKeys(load_keys(PUBLISHER, "HS256", name="publisher"))], trusted=trusted),
+        subscriber=KeyRing([FixedKeys(load_keys(SUBSCRIBER, "HS256", name="subscriber"))], trusted=trusted),
         **{**defaults, **options},
     )
 
@@ -506,8 +508,9 @@ def test_selectors_grant_by_list() -> None:
     grants = hub().subscriber(request(token=legacy(mercure=claim)))
     assert grants[:3] == (topics("*"), topics("https://example.com/{id}", "a"), None)
     assert hub().subscriber(request(token=legacy(**{"https://mercure.rocks/": claim}))) == grants  # type: ignore[arg-type]
-    assert hub().subscriber(request(token=legacy(mercure={}))) == Grants(generation=Generation.V0)
-    assert hub().subscriber(request(token=legacy(mercure={"publish": None}))) == Grants(generation=Generation.V0)
+    nothing = Grants(generation=Generation.V0, verified=grants.verified)
+    assert hub().subscriber(request(token=legacy(mercure={}))) == nothing
+    assert hub().subscriber(request(token=legacy(mercure={"publish": None}))) == nothing
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hub.auth.keys import InvalidKey, InvalidSignature, VerificationKey, sign
+from hub.auth.keys import InvalidKey, InvalidSignature, VerificationKey, load_keys, sign
 from hub.config.values import ALGORITHMS
 
 SECRET = "!ChangeThisMercureHubJWTSecretKey!"
@@ -51,7 +51,8 @@ def keys(algorithm: str) -> tuple[str, str]:
 
 
 def load(key: str, algorithm: str = "HS256") -> VerificationKey:
-    return VerificationKey.load(key, algorithm, name="MERCURE_JWT_KEY")
+    (loaded,) = load_keys(key, algorithm, name="MERCURE_JWT_KEY")
+    return loaded
 
 
 def segments(*parts: object) -> str:
@@ -279,11 +280,11 @@ def test_a_token_is_no_key(algorithm: str, as_file: bool, tmp_path: Path) -> Non
     token = sign(CLAIMS, SECRET, "HS256", type="JWT")
     (tmp_path / "key").write_text(token)
     with pytest.raises(InvalidKey, match="NAME is a token, not a key") as caught:
-        VerificationKey.load(f"file://{tmp_path}/key" if as_file else token, algorithm, name="NAME")
+        load_keys(f"file://{tmp_path}/key" if as_file else token, algorithm, name="NAME")
     assert token not in str(caught.value)
 
 
 @pytest.mark.parametrize("secret", ["a.b.c", "eyJhbGciOiJIUzI1NiJ9.x", "one.two.three", "Zm9v.YmFy.YmF6"])
 def test_a_secret_with_dots_is_a_secret(secret: str) -> None:
     """Only three parts whose first is a JSON object make a token."""
-    assert VerificationKey.load(secret, "HS256", name="NAME").algorithm == "HS256"
+    assert load(secret).algorithm == "HS256"
