@@ -9,6 +9,7 @@ from tests.swarm.engine import Engine, say
 from tests.swarm.figures import LATE, broken_bars, figures, in_the_gap
 from tests.swarm.images import build
 from tests.swarm.measure import KEY, Measurement, Run
+from tests.swarm.recipes import broken_recipes
 from tests.swarm.report import write
 from tests.swarm.starts import refused_files, wrong_starts
 from tests.swarm.strategies import FAILING, GOOD, Strategy
@@ -25,6 +26,8 @@ def main(names: Sequence[str]) -> int:
         broken = refused_files(engine) + wrong_starts(engine)
         engine.isolate()
         prepare(engine)
+        if not names or "recipes" in names:
+            broken += broken_recipes(engine)
         runs = [*together(engine, failing, base), *(alone(engine, each, base) for each in good)]
     broken += [f"{run.strategy.name}: {each}" for run in runs for each in broken_bars(run.strategy, figures(run))]
     if not names:

@@ -45,7 +45,7 @@ def test_durations(text: str, seconds: float) -> None:
     assert duration(text) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("text", ["", "s", "-1s", "1 s", "1w", "1e3", "nan", "inf", "1s1s"])
+@pytest.mark.parametrize("text", ["", "s", "-1s", "1 s", "1w", "1e3", "nan", "inf", "1s1", "1h 30m"])
 def test_no_durations(text: str) -> None:
     """Anything else is refused by its text."""
     with pytest.raises(ValueError, match="is not a duration such as"):

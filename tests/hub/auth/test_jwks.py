@@ -131,7 +131,7 @@ async def test_a_rotating_issuer(issuer: Issuer, monkeypatch: pytest.MonkeyPatch
             assert await publishes(served, first) == 200
             del issuer.keys["first"]
             assert await publishes(served, issuer.token(audience, "publish", kid="second", iss="https://other")) == 401
-            await served.post({}, headers=bearer(issuer_of_nobody(audience)))
+            await served.post({}, headers=bearer(unknown_key(issuer, audience)))
             async with asyncio.timeout(DEADLINE):
                 async for _ in subscription.response.aiter_bytes():
                     continue
@@ -141,9 +141,9 @@ async def test_a_rotating_issuer(issuer: Issuer, monkeypatch: pytest.MonkeyPatch
         assert document.json()["authorization_servers"] == [issuer.url]
 
 
-def issuer_of_nobody(audience: str) -> str:
-    """A token with a key id that no set has, which has the set fetched again."""
-    other = Issuer(url="https://nobody.example")
+def unknown_key(issuer: Issuer, audience: str) -> str:
+    """A token of the issuer's with a key id that its set does not have, which has the set fetched again."""
+    other = Issuer(url=issuer.url)
     other.rotate("third")
     return other.token(audience, "publish")
 

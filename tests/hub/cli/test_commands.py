@@ -51,10 +51,26 @@ def claims(result: Result, key: str = DEV_KEY, **options: Any) -> dict[str, Any]
 
 
 def test_help_names_every_command() -> None:
-    """The six commands, each with a line."""
-    assert re.findall(r"^  (\w+)  ", run("--help").stdout, re.MULTILINE) == [
-        *("check", "health", "publish", "serve", "subscribe", "token")
+    """Each with a line; what the Go hub's image is started with is not among them."""
+    assert re.findall(r"^  ([a-z][\w-]+)  +\w", run("--help").stdout, re.MULTILINE) == [
+        *("check", "health", "import", "migrate-check", "publish", "serve", "subscribe", "token")
     ]
+
+
+@pytest.mark.parametrize("name", ["caddy", "/usr/bin/caddy"])
+def test_the_go_images_command(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``caddy run`` serves as the Caddyfile says, ``caddy version`` says what this is; nothing else is understood."""
+    assert "not Caddy" in run(name, "version").stdout
+    for other in ("fmt", "reload", "stop"):
+        assert run(name, other).exit_code == 2
+    (tmp_path / "Caddyfile").write_text(
+        "http://localhost:8080 {\n mercure {\n  publisher_jwt key\n  anonymous\n }\n}\n"
+    )
+    seen: list[Settings] = []
+    monkeypatch.setattr("hub.server.workers.run", lambda settings, **_: seen.append(settings))
+    result = run(name, "run", "--config", f"{tmp_path}/Caddyfile", "--adapter", "caddyfile")
+    assert result.exit_code == 0, result.stderr
+    assert (seen[0].listen, seen[0].anonymous) == ((Listen("", 8080, tls=False),), True)
 
 
 def test_version_is_the_distributions() -> None:

@@ -1,5 +1,6 @@
 """The Go image's environment: directives, Caddyfiles, site addresses, Bolt URLs."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -408,12 +409,66 @@ def test_a_certificate_needs_its_key() -> None:
     assert "MERCURE_TLS_CERT is needed too" in refusal(MERCURE_TLS_KEY="key.pem")
 
 
-def test_every_directive_is_documented() -> None:
-    """The page for those who come from the Go hub names each directive and each variable that this hub knows."""
-    page = (Path(__file__).parents[3] / go_image.PAGE).read_text()
-    directives = [each.name for each in SETTINGS.values() if each.directive]
-    for name in (*directives, *go_image.OWN, *go_image.MEANINGLESS, *go_image.VARIABLES):
-        assert f"`{name}" in page, name
+DOCUMENTED = (Path(__file__).parents[3] / go_image.PAGE).read_text()
+EXAMPLES = {
+    "transport_url": "memory://",
+    "transport": "bolt {\n path /data/x.db\n size 0\n cleanup_frequency 0.3\n bucket_name u\n}",
+    "publisher_jwt": "key HS256",
+    "subscriber_jwt": "key HS256",
+    "publisher_jwks_url": "https://a.example/jwks",
+    "subscriber_jwks_url": "file:///run/jwks",
+    "issuer": "https://a.example {\n authorization_server\n publisher {\n jwt key\n}\n subscriber {\n jwt key\n}\n}",
+    "cors_origins": "https://a.example",
+    "publish_origins": "https://*.a.example",
+    "resource_identifier": "https://a.example/.well-known/mercure",
+    "public_urls": "https://a.example https://b.example",
+    "cookie_name": "a",
+    "heartbeat": "40s",
+    "write_timeout": "1h30m",
+    "dispatch_timeout": "0",
+    "max_request_body_size": "0",
+    "name": "books",
+    "protocol_version_compatibility": "8",
+}
+"""A use of each directive that takes something."""
+
+
+def rows(heading: str) -> list[tuple[str, str]]:
+    """The names in the first cells of the table under a heading of the page, each with what is said of it."""
+    _, _, section = DOCUMENTED.partition(f"## {heading}\n")
+    cells = re.findall(r"^\| (`.*?) \| (.*) \|$", section.partition("\n## ")[0], re.MULTILINE)
+    return [(name, said) for cell, said in cells for name in re.findall(r"`([A-Za-z_]+)", cell)]
+
+
+@pytest.mark.parametrize(("name", "said"), rows("The directives"))
+def test_each_directive_of_the_page_starts(name: str, said: str) -> None:
+    """As the page says: it is taken, or it changes nothing and a warning names it."""
+    text = f"{name} {EXAMPLES.get(name, '')}".strip()
+    warned = any(f"directive {name!r}" in each for each in warnings_of(MERCURE_EXTRA_DIRECTIVES=text))
+    assert warned is (name in go_image.MEANINGLESS or name == "playground")
+    assert ("accepted" in said) is (name in go_image.MEANINGLESS or name == "protocol_version_compatibility")
+
+
+@pytest.mark.parametrize(("name", "said"), rows("The environment"))
+def test_each_variable_of_the_page_starts(name: str, said: str) -> None:
+    """As the page says: it is taken, or it means nothing and a warning names it."""
+    values = {
+        "SERVER_NAME": ":80",
+        "MERCURE_TRUSTED_ISSUERS": "https://a.example",
+        "MERCURE_TRANSPORT_URL": "redis://valkey",
+        "MERCURE_EXTRA_DIRECTIVES": "anonymous",
+    }
+    value = "HS512" if name.endswith("_ALG") else "a value"
+    _, warnings = load({}, {**KEYS, name: values.get(name, value)})
+    assert any(name in each for each in warnings) is (name in go_image.VARIABLES)
+    assert bool(re.match("means? nothing", said)) is (name in go_image.VARIABLES)
+
+
+def test_every_name_is_on_the_page() -> None:
+    """Each directive and each variable that this hub knows has its row."""
+    directives = {each.name for each in SETTINGS.values() if each.directive}
+    assert {*directives, *go_image.OWN, *go_image.MEANINGLESS} <= {name for name, _ in rows("The directives")}
+    assert {*go_image.VARIABLES} <= {name for name, _ in rows("The environment")}
 
 
 @pytest.mark.parametrize(
