@@ -9,22 +9,28 @@ from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
-from hub.auth.grants import ANONYMOUS, Grants, grants_0x, grants_1_0, unix_time
-from hub.auth.keyring import KeyRing, Verified, is_access_token
-from hub.auth.keys import InvalidSignature
+from hub.auth.grants import ANONYMOUS, Grants
+from hub.auth.judging import MAX_SHOWN, MAX_TOKEN, Judge, expired, fingerprint, shown
+from hub.auth.keyring import KeyRing, Verified
 from hub.generations import NAMES, PATH, Generation, Protocol, generations_in
 from hub.matching.matchers import Matching
 from hub.matching.origins import Origins
-from hub.problems import InsufficientScope, InvalidToken, InvalidTokenRequest, Problem, Unauthorized
+from hub.problems import (
+    InsufficientScope,
+    InvalidToken,
+    InvalidTokenRequest,
+    Problem,
+    Reason,
+    Refusal,
+    Unauthorized,
+)
 
-MAX_TOKEN = 8_192  # characters
 MAX_AUDIENCE = 300
 """Characters of the audience that is derived from ``Host``, which is the client's own text: a host name has 253."""
 MAX_COOKIES = 4
 """Cookies that are tried: each costs a signature check, and a page that can set one can set many."""
 MAX_CACHED = 4_096  # verified tokens kept: about 2 KiB each, 20 KiB for the longest
 
-_CLOCK_SKEW = 5.0  # seconds of leeway for nbf alone: issuers set it to their own now; exp ends streams and has none
 _BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750 section 2.1
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
@@ -166,13 +172,18 @@ class Authorizer:
             403,
             "a cookie may publish only from the hub's own origin or one of its publish_origins, told by the header"
             " Origin or Referer: send the token as Authorization: Bearer, or allow the origin",
+            refusal=Refusal(
+                Reason.FOREIGN_ORIGIN,
+                f"a page of {shown(origin) or 'no origin'} may not publish with a cookie, this hub is"
+                f" {shown(own_origin(request))}: add it to MERCURE_PUBLISH_ORIGINS",
+            ),
         )
 
     def _grants(self, role: str, ring: KeyRing, presented: _Presented, request: HTTPConnection) -> Grants:
         """What the first token allows that verifies; where none does, the first one's error."""
         audience = self._resource_identifier or f"{own_origin(request)}{PATH}"
         if len(audience) > MAX_AUDIENCE:
-            raise InvalidToken
+            raise InvalidToken(Reason.WRONG_AUDIENCE, f"the Host of the request has more than {MAX_SHOWN} characters")
         refused: InvalidToken | None = None
         for token in presented.tokens:
             try:
@@ -185,39 +196,21 @@ class Authorizer:
                         "a 1.0 access token may not be in the URL: send it as Authorization: Bearer"
                     )
                 return grants
-        raise refused or InvalidToken
+        assert refused is not None  # noqa: S101 - at least one token was presented
+        raise refused
 
     def _granted_by(self, token: str, role: str, ring: KeyRing, audience: str) -> Grants:
-        if len(token) > MAX_TOKEN:
-            raise InvalidToken
         cached = (role, token, audience)
-        verified = self._verified.get(cached) or self._verify(ring, token, audience)
-        if verified.expires is not None and verified.expires <= time.time():
-            raise InvalidToken
+        verified, now = self._verified.get(cached), time.time()
+        if verified is None:
+            verified = Judge(ring, audience, self._generations, self._matching).grants(token, now)
+        elif verified.expires is not None and verified.expires <= now:
+            raise expired(now - verified.expires, token=fingerprint(token))
         self._verified[cached] = verified
         self._verified.move_to_end(cached)
         if len(self._verified) > MAX_CACHED:
             self._verified.popitem(last=False)
         return verified
-
-    def _verify(self, ring: KeyRing, text: str, audience: str) -> Grants:
-        try:
-            token, verified = ring.verify(text)
-        except InvalidSignature:
-            raise InvalidToken from None
-        claims = token.claims
-        generation = Generation.V1 if is_access_token(token.header) else Generation.V0
-        if generation not in self._generations:
-            raise InvalidToken
-        if "nbf" in claims and unix_time(claims["nbf"]) > time.time() + _CLOCK_SKEW:
-            raise InvalidToken
-        if generation is Generation.V0:
-            return grants_0x(claims, self._matching)._replace(verified=verified)
-        # Mercure, "Token Validation": for whom the token was issued. By whom, the ring has seen.
-        audiences = claims.get("aud")
-        if audience not in (audiences if isinstance(audiences, list) else [audiences]):
-            raise InvalidToken
-        return grants_1_0(claims, self._matching)._replace(verified=verified)
 
 
 def _bearer(headers: Sequence[str]) -> str:

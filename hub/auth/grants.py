@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from hub.auth.keyring import Verified
 from hub.generations import Generation
 from hub.matching.matchers import InvalidMatcher, Matcher, Matching
-from hub.problems import InvalidToken
+from hub.problems import InvalidToken, Reason
 
 MAX_DETAILS = 100  # Mercure authorization details in one token
 
@@ -47,14 +47,15 @@ ANONYMOUS = Grants()
 
 def grants_1_0(claims: Mapping[str, Any], matching: Matching) -> Grants:
     """Spec "Authorization Details": `InvalidToken` if one of them is malformed, even one that grants nothing."""
-    details = [_detail(each) for each in _list(claims.get("authorization_details", []))]
+    listed = _list(claims.get("authorization_details", []), "authorization_details")
+    details = [_detail(each) for each in listed]
     if len(details) > MAX_DETAILS:
-        raise InvalidToken
+        raise _malformed(f"authorization_details has more than {MAX_DETAILS} entries")
     _check(matching, (matcher for detail in details for matcher in detail.topics))
     return Grants(
         _granted("publish", details),
         _granted("subscribe", details),
-        unix_time(claims.get("exp")),
+        unix_time(claims.get("exp"), "exp"),
         _payloads([Payload(each.topics, each.payload) for each in details if "subscribe" in each.actions]),
         Generation.V1,
     )
@@ -62,32 +63,44 @@ def grants_1_0(claims: Mapping[str, Any], matching: Matching) -> Grants:
 
 def grants_0x(claims: Mapping[str, Any], matching: Matching) -> Grants:
     """0.x: selectors in the claim ``mercure``, and ``exp`` where there is one. Raises `InvalidToken`."""
-    claim = next((claims[name] for name in _LEGACY_CLAIMS if name in claims), None)
+    if not any(name in claims for name in _LEGACY_CLAIMS):
+        raise InvalidToken(
+            Reason.MISSING_CLAIM,
+            'the token has no claim mercure, such as {"subscribe": ["*"]}; a token of 1.0 has the typ at+jwt',
+        )
+    claim = next(claims[name] for name in _LEGACY_CLAIMS if name in claims)
     if not isinstance(claim, dict):
-        raise InvalidToken
-    publish, subscribe = _selectors(claim.get("publish")), _selectors(claim.get("subscribe"))
+        raise _malformed("the claim mercure is no object with publish and subscribe")
+    publish = _selectors(claim.get("publish"), "mercure.publish")
+    subscribe = _selectors(claim.get("subscribe"), "mercure.subscribe")
     _check(matching, (*publish, *subscribe))
     return Grants(
         publish,
         subscribe,
-        unix_time(claims["exp"]) if "exp" in claims else None,
+        unix_time(claims["exp"], "exp") if "exp" in claims else None,
         _payloads([Payload((Matcher("topic", "*"),), claim.get("payload"))]),
         Generation.V0,
     )
 
 
-def unix_time(value: object) -> float:
+def unix_time(value: object, claim: str) -> float:
     """Seconds; `InvalidToken` if it is no time (RFC 7519 section 2, NumericDate)."""
+    if value is None:
+        raise InvalidToken(Reason.MISSING_CLAIM, f"the token has no {claim}, which tokens of 1.0 need")
     if isinstance(value, bool) or not isinstance(value, int | float) or not -_LATEST < value < _LATEST:
-        raise InvalidToken
+        raise _malformed(f"the claim {claim} is no time in seconds since 1970")
     return float(value)
+
+
+def _malformed(sentence: str) -> InvalidToken:
+    return InvalidToken(Reason.MALFORMED, sentence)
 
 
 def _check(matching: Matching, matchers: Iterable[Matcher]) -> None:
     try:
         matching.check(dict.fromkeys(matchers))
-    except InvalidMatcher:
-        raise InvalidToken from None
+    except InvalidMatcher as error:
+        raise _malformed(f"a topic that the token grants can't be matched: {error}") from None
 
 
 class _Detail(NamedTuple):
@@ -99,20 +112,22 @@ class _Detail(NamedTuple):
 def _detail(detail: object) -> _Detail:
     """One authorization detail; of another type (RFC 9396), it grants nothing here."""
     if not isinstance(detail, dict) or not isinstance(detail.get("type"), str):
-        raise InvalidToken
+        raise _malformed("an authorization detail is no object with a type")
     if detail["type"] != _DETAIL:
         return _Detail((), ())
-    actions, topics = _list(detail.get("actions")), _list(detail.get("topics"))
+    actions, topics = _list(detail.get("actions"), "actions"), _list(detail.get("topics"), "topics")
     if not actions or not topics or not isinstance(detail.get("payload", {}), dict):
-        raise InvalidToken
-    return _Detail(tuple(map(_text, actions)), tuple(map(_matcher, topics)), detail.get("payload"))
+        raise _malformed("an authorization detail needs actions and topics, and its payload is an object")
+    return _Detail(
+        tuple(_text(each, "an action") for each in actions), tuple(map(_matcher, topics)), detail.get("payload")
+    )
 
 
 def _matcher(topic: object) -> Matcher:
     """Spec "Topic Matcher List"."""
     if not isinstance(topic, dict) or topic.get("match_type", "exact") not in ("exact", "urlpattern"):
-        raise InvalidToken
-    return Matcher(topic.get("match_type", "exact"), _text(topic.get("match")))
+        raise _malformed("a topic of a detail is an object with match, and match_type exact or urlpattern")
+    return Matcher(topic.get("match_type", "exact"), _text(topic.get("match"), "match"))
 
 
 def _granted(action: str, details: Sequence[_Detail]) -> tuple[Matcher, ...]:
@@ -126,21 +141,21 @@ def _payloads(payloads: list[Payload]) -> tuple[Payload, ...]:
     try:
         json.dumps([each.content for each in payloads], allow_nan=False)  # NaN is no JSON for those who will read it
     except ValueError:
-        raise InvalidToken from None
+        raise _malformed("a payload holds NaN or Infinity, which are not JSON") from None
     return tuple(payloads)
 
 
-def _selectors(selectors: object) -> tuple[Matcher, ...]:
-    return () if selectors is None else tuple(Matcher("topic", _text(each)) for each in _list(selectors))
+def _selectors(selectors: object, name: str) -> tuple[Matcher, ...]:
+    return () if selectors is None else tuple(Matcher("topic", _text(each, name)) for each in _list(selectors, name))
 
 
-def _text(value: object) -> str:
+def _text(value: object, name: str) -> str:
     if not isinstance(value, str):
-        raise InvalidToken
+        raise _malformed(f"what stands in {name} is no text")
     return value
 
 
-def _list(value: object) -> list[Any]:
+def _list(value: object, name: str) -> list[Any]:
     if not isinstance(value, list):
-        raise InvalidToken
+        raise _malformed(f"{name} is no list")
     return value

@@ -68,18 +68,13 @@ class KeyRing:
         sets = (*self._own, *(each for sets in self._issuers.values() for each in sets))
         return [key for each in sets for key in each.keys]
 
-    def verify(self, text: str) -> tuple[Token, Verified]:
-        """Raises `InvalidSignature`: no key that may verify it does, or it is no token."""
-        header = _peek(text, 0)
-        issuer = issuer_of(_peek(text, 1)) if is_access_token(header) else None
-        if issuer is None and is_access_token(header):
-            raise InvalidSignature("the token names no issuer")
-        for key in self._candidates(header, issuer):
-            try:
-                return key.verify(text), Verified(key, issuer)
-            except InvalidSignature:
-                continue
-        raise InvalidSignature("the token does not verify")
+    def knows(self, issuer: str) -> bool:
+        """Whether the issuer of a token of 1.0 is trusted by name, or has keys here."""
+        return issuer in self._issuers or issuer in self._trusted
+
+    def of_issuer(self, issuer: str | None) -> Sequence[VerificationKey]:
+        """The keys that may verify its tokens; None: those of tokens of 0.x."""
+        return [key for each in self._sets_of(issuer) for key in each.keys]
 
     def holds(self, verified: Verified) -> bool:
         """Whether the key that has verified a token would do so now."""
@@ -90,7 +85,17 @@ class KeyRing:
             return self._own
         return self._issuers.get(issuer, self._own if issuer in self._trusted else ())
 
-    def _candidates(self, header: Mapping[str, Any], issuer: str | None) -> Sequence[VerificationKey]:
+    def verify(self, text: str, header: Mapping[str, Any], issuer: str | None) -> tuple[Token, Verified]:
+        """``header``, ``issuer``: what the token says of itself. Raises `InvalidSignature`: no key verifies it."""
+        for key in self.candidates(header, issuer):
+            try:
+                return key.verify(text), Verified(key, issuer)
+            except InvalidSignature:
+                continue
+        raise InvalidSignature("the token does not verify")
+
+    def candidates(self, header: Mapping[str, Any], issuer: str | None) -> Sequence[VerificationKey]:
+        """The keys that a token with that header is tried with, in their order."""
         sets, kid = self._sets_of(issuer), header.get("kid")
         keys = [key for each in sets for key in each.keys if key.algorithm == header.get("alg")]
         if kid is not None:
@@ -114,7 +119,7 @@ def issuer_of(claims: Mapping[str, Any]) -> str | None:
     return issuer if isinstance(issuer, str) else None
 
 
-def _peek(text: str, part: int) -> Mapping[str, Any]:
+def peek(text: str, part: int) -> Mapping[str, Any]:
     """An object in a token, unverified. Raises `InvalidSignature`."""
     try:
         encoded = text.split(".")[part]
