@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench.load import STAMP, compiled
 from bench.machine import HUB_CORE, LOAD_CORE, cpu_seconds, pinned, resident
-from hub.cli.minting import Signing, mint_0x
+from hub.cli.minting import Grant, Signing, mint
 
 KEY = "a key of the benchmark, 32 bytes or more"
 SIGNING = Signing(KEY, "HS256")
@@ -76,18 +76,18 @@ class Mercure:
 
 def mercure() -> Mercure:
     """With a token of ours for everything."""
-    return Mercure(mint_0x(["*"], ["*"], LIFETIME, SIGNING))
+    return Mercure(mint(Grant(["*"], ["*"], LIFETIME), SIGNING))
 
 
 def tokens(count: int) -> list[str]:
     """So many different ones, with the same grants."""
-    return [mint_0x([], [TOPIC], LIFETIME + number, SIGNING) for number in range(count)]
+    return [mint(Grant([], [TOPIC], LIFETIME + number), SIGNING) for number in range(count)]
 
 
 def private_topics(count: int) -> Requests:
     """So many subscribers, each with a topic of its own that its token alone may read."""
     hub, topics = mercure(), [f"https://example.com/users/{number}" for number in range(count)]
-    return [hub.subscribe(token=mint_0x([], [topic], LIFETIME, SIGNING), topic=topic) for topic in topics]
+    return [hub.subscribe(token=mint(Grant([], [topic], LIFETIME), SIGNING), topic=topic) for topic in topics]
 
 
 @dataclass

@@ -13,6 +13,7 @@ PACKAGES = {
     "curl": "curl",
     "git": "git",
     "go": "golang-go",
+    "promtool": "prometheus",
     "redis-cli": "redis-tools",
     "redis-server": "redis-server",
 }

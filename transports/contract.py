@@ -148,6 +148,16 @@ class Receipt(NamedTuple):
     repeated: bool = False
 
 
+class History(NamedTuple):
+    """How much a log holds now; None: the store can't tell. ``oldest``: when its oldest entry came, in Unix seconds."""
+
+    entries: int | None
+    bytes: int | None
+    oldest: float | None
+    oldest_id: str | None
+    newest_id: str
+
+
 class TransportError(Exception):
     """Anything that a transport raises on purpose."""
 
@@ -255,6 +265,11 @@ class Transport(ABC):
 
         Trimming never takes the newest entry.
         """
+
+    async def history(self) -> History:
+        """How much the log holds; asked now and then, by people and for metrics."""
+        oldest = await self.read(0, 1)
+        return History(None, None, None, oldest[0].update.id if oldest else None, (await self.last())[1])
 
     @abstractmethod
     async def check(self) -> None:

@@ -2,12 +2,14 @@
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from transports.contract import (
     EARLIEST,
     Entry,
+    History,
     HistoryTrimmed,
     IdempotencyConflict,
     InvalidTransport,
@@ -64,6 +66,8 @@ class MemoryTransport(Transport):
         self._ring: list[Entry | None] = []
         self._sizes: list[int] = []
         """Of the entries, in the same places."""
+        self._times: list[float] = []
+        """When they came, in Unix seconds, in the same places."""
         self._first: Position = 1
         """The oldest position that history still has; after the last one when it has none."""
         self._bytes = 0
@@ -104,8 +108,9 @@ class MemoryTransport(Transport):
         if slot == len(self._ring):
             self._ring.append(entry)
             self._sizes.append(size)
+            self._times.append(time.time())
         else:
-            self._ring[slot], self._sizes[slot] = entry, size
+            self._ring[slot], self._sizes[slot], self._times[slot] = entry, size, time.time()
         self._last = (entry.position, entry.update.id)
         self._ids.setdefault(entry.update.id, []).append(entry.position)
         if entry.update.idempotency_key:
@@ -168,6 +173,15 @@ class MemoryTransport(Transport):
     async def last(self) -> tuple[Position, str]:
         self._must_be_open()
         return self._last
+
+    async def history(self) -> History:
+        self._must_be_open()
+        slot = self._slot(self._first)
+        oldest = self._ring[slot] if self._last[0] else None
+        if oldest is None:
+            return History(0, 0, None, None, self._last[1])
+        entries = self._last[0] - self._first + 1
+        return History(entries, self._bytes, self._times[slot], oldest.update.id, self._last[1])
 
     async def check(self) -> None:
         self._must_be_open()

@@ -144,7 +144,7 @@ def read_set(url: str) -> bytes:
     return Path(urlsplit(url).path).read_bytes()
 
 
-def sign(claims: Mapping[str, object], key: str, algorithm: str, *, type: str) -> str:
+def sign(claims: Mapping[str, object], key: str, algorithm: str, *, type: str, kid: str | None = None) -> str:
     """A token with ``claims`` and the header ``typ``. ``key``: a secret, or a private key as for verification.
 
     Raises `InvalidKey`.
@@ -158,7 +158,8 @@ def sign(claims: Mapping[str, object], key: str, algorithm: str, *, type: str) -
             raise InvalidKey(f"{name} must be one private key: a public one only verifies")
         (secret,) = private
     payload = json.dumps(claims, separators=(",", ":")).encode()
-    return _pinned(algorithm).encode(payload, secret, algorithm, headers={"typ": type})
+    headers = {"typ": type, **({"kid": kid} if kid else {})}
+    return _pinned(algorithm).encode(payload, secret, algorithm, headers=headers)
 
 
 class _Secret(HMACAlgorithm):

@@ -45,18 +45,17 @@ class _Sources:
             own.append(self._fixed(key, getattr(self._settings, f"{role}_jwt_alg"), SETTINGS[name].variable))
         if url := getattr(self._settings, f"{role}_jwks_url"):
             own.append(self._set(url, ()))
-        issuers = {
-            each.identifier: self._of_issuer(each.identifier, getattr(each, role)) for each in self._settings.issuers
-        }
+        issuers: dict[str, Sequence[KeySet]] = {}
+        for each in self._settings.issuers:
+            source: KeySource | None = getattr(each, role)
+            if source is None:  # it has keys for the other role alone, and none here, even if it is trusted by name
+                issuers[each.identifier] = ()
+            elif source.jwks_url:
+                issuers[each.identifier] = (self._set(source.jwks_url, source.algorithms),)
+            else:
+                name = f"the key of {each.identifier}"
+                issuers[each.identifier] = (self._fixed(source.key, source.algorithms[0], name),)
         return KeyRing(own, issuers, self._settings.trusted_issuers)
-
-    def _of_issuer(self, issuer: str, source: KeySource | None) -> Sequence[KeySet]:
-        """An issuer that has keys for the other role alone has none here, even if it is trusted by name."""
-        if source is None:
-            return ()
-        if source.jwks_url:
-            return (self._set(source.jwks_url, source.algorithms),)
-        return (self._fixed(source.key, source.algorithms[0], f"the key of {issuer}"),)
 
     def _fixed(self, key: str, algorithm: str, name: str) -> FixedKeys:
         keys = load_keys(key, algorithm, name=name)

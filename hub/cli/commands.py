@@ -118,6 +118,9 @@ def caddy_version() -> None:
 @click.option("--issuer", metavar="URI", help="1.0: iss.  [the first of MERCURE_TRUSTED_ISSUERS, the hub's origin]")
 @click.option("--audience", metavar="URI", help="1.0: aud.  [MERCURE_RESOURCE_IDENTIFIER, the hub's URL]")
 @click.option("--expires", default="1h", show_default=True, metavar="TIME", help="From now on.")
+@click.option("--payload", metavar="JSON", help="What its subscriptions show of the bearer.")
+@click.option("--sub", metavar="TEXT", help="Who the bearer is.  [1.0: the issuer]")
+@click.option("--kid", metavar="TEXT", help="Which key of a set has signed it.")
 @options.key
 @options.alg
 @options.dev
@@ -129,17 +132,20 @@ def token(
     issuer: str | None,
     audience: str | None,
     expires: str,
+    payload: str | None,
+    sub: str | None,
+    kid: str | None,
     key: str | None,
     alg: str | None,
     dev: bool,
     url: str,
 ) -> None:
-    """Mint a token and print it.
+    """Mint a token and print it; at a terminal a line says how to use it.
 
     A SELECTOR is a topic or * for every one; in 0.x also a URI Template, in 1.0 also a URL pattern, written
-    urlpattern:https://example.com/books/:id
+    urlpattern:https://example.com/books/:id. A key may be a file (file:///path), or - for standard input.
     """
-    from hub.cli.minting import mint_0x
+    from hub.cli.minting import Grant, mint
 
     if not (publish or subscribe):
         raise click.UsageError("a token that grants nothing: add --publish or --subscribe, such as --publish '*'")
@@ -149,20 +155,71 @@ def token(
         raise click.BadParameter(str(error), param_hint="--expires") from None
     roles = [role for role, topics in (("publisher", publish), ("subscriber", subscribe)) if topics]
     with _minting():
-        signing = _signing_key(roles, key, alg, dev)
-        granted = (publish, subscribe, lifetime, signing)
-        click.echo(mint_0x(*granted) if generation == Generation.V0 else _mint_1_0(issuer, audience, url, *granted))
+        signing = _signing_key(roles, sys.stdin.read().rstrip("\r\n") if key == "-" else key, alg, dev)
+        grant = Grant(publish, subscribe, lifetime, None if payload is None else json.loads(payload), sub)
+        names = _issuer_and_audience(issuer, audience, url) if generation == Generation.V1 else None
+        click.echo(mint(grant, signing, names, kid))
+    if sys.stderr.isatty():
+        form, query = ("-d topic=… -d data=… ", "") if publish else ("-N ", "?topic=…")
+        click.echo(f"# curl -H 'Authorization: Bearer TOKEN' {form}'{url}{query}'", err=True)
 
 
-def _mint_1_0(issuer: str | None, audience: str | None, url: str, *granted: Any) -> str:
-    from hub.cli.minting import mint_1_0
-
+def _issuer_and_audience(issuer: str | None, audience: str | None, url: str) -> tuple[str, str]:
     issuers, identifier = variable("trusted_issuers", os.environ), variable("resource_identifier", os.environ)
-    return mint_1_0(
-        *granted,
-        issuer=issuer or next(iter(issuers.text.split() if issuers else ()), origin_of(url)),
-        audience=audience or (identifier.text if identifier else url),
+    return (
+        issuer or next(iter(issuers.text.split() if issuers else ()), origin_of(url)),
+        audience or (identifier.text if identifier else url),
     )
+
+
+@main.command()
+@click.argument("bearer", metavar="[TOKEN | -]", required=False)
+@click.option(
+    "--role", type=click.Choice(["publisher", "subscriber"]), default="subscriber", show_default=True, help="Of whom."
+)
+@click.option("--url", envvar="MERCURE_HUB_URL", help="The hub's URL, which tokens of 1.0 must be made for.")
+@options.dev
+@options.settings_flags
+def explain(bearer: str | None, role: str, url: str | None, dev: bool, **flags: object) -> None:
+    """Say whether this hub would accept a token, and why not: each check, what it grants, until when.
+
+    With the same code and settings as serve, offline; exit code 0 if it is accepted, 1 if not. The token may come from
+    MERCURE_TOKEN, or from standard input (-).
+    """
+    from hub.cli.explaining import explained
+
+    text = bearer or os.environ.get("MERCURE_TOKEN") or "-"
+    settings = _load(flags, os.environ, dev)
+    with _minting():
+        given = sys.stdin.read() if text == "-" else text
+        accepted, lines = explained(given.strip(), role, settings, url or options.DEFAULT_URL)
+    for line in lines:
+        click.echo(line)
+    sys.exit(0 if accepted else 1)
+
+
+@main.command()
+@click.option("--listen", metavar="HOST:PORT", help="Where its operator asks.  [MERCURE_ADMIN_LISTEN]")
+@click.option("--watch", is_flag=True, help="Again each second, until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="As the hub says it.")
+def stats(listen: str | None, watch: bool, as_json: bool) -> None:
+    """Show how a hub is: what it holds, who is subscribed, how fast it goes. It needs --admin-listen."""
+    import time
+
+    from hub.cli.showing import shown
+    from hub.client import client
+
+    with _invalid_settings():
+        asked = http_url(probe_address(listen, os.environ))
+    with _outcome():
+        while True:
+            text = client.fetch(f"{asked}/stats", PROBE_TIMEOUT, verify=False)
+            if watch:
+                click.clear()
+            click.echo(text if as_json else shown(json.loads(text)))
+            if not watch:
+                return
+            time.sleep(1)
 
 
 def _signing_key(roles: Iterable[str], key: str | None, alg: str | None, dev: bool) -> "Signing":
@@ -221,12 +278,12 @@ def publish(
 
 def _token_for(topics: tuple[str, ...], key: str | None, alg: str | None, dev: bool) -> str | None:
     """None where there is no key: the hub will say what it wants."""
-    from hub.cli.minting import mint_0x
+    from hub.cli.minting import Grant, mint
 
     with _minting():
         if not (key or dev or variable("publisher_jwt_key", os.environ)):
             return None
-        return mint_0x(topics, (), PUBLISHING, _signing_key(["publisher"], key, alg, dev))
+        return mint(Grant(tuple(topics), (), PUBLISHING), _signing_key(["publisher"], key, alg, dev))
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import json
 import shlex
 
-from hub.cli.minting import Signing, mint_0x, mint_1_0
+from hub.cli.minting import Grant, Signing, mint
 from hub.config.settings import DEV_KEY, Settings
 from hub.generations import Generation, generations_in, topic_parameter
 
@@ -48,8 +48,7 @@ def _token(settings: Settings) -> str:
     }
     if keys != {(DEV_KEY, "HS256")}:
         return "YOUR_TOKEN"
-    granted = (["*"], [] if settings.anonymous else ["*"], LIFETIME, Signing(DEV_KEY, "HS256"))
+    grant, signing = Grant(["*"], [] if settings.anonymous else ["*"], LIFETIME), Signing(DEV_KEY, "HS256")
     if Generation.V0 in generations_in(settings.protocol):
-        return mint_0x(*granted)
-    issuer = next(iter(settings.trusted_issuers), "")
-    return mint_1_0(*granted, issuer=issuer, audience=settings.resource_identifier or "")
+        return mint(grant, signing)
+    return mint(grant, signing, (next(iter(settings.trusted_issuers), ""), settings.resource_identifier or ""))

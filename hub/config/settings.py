@@ -77,6 +77,21 @@ class Settings:
     admin_listen: tuple[values.Address, ...] = described(
         values.addresses, "HOST:PORT …", "", "Addresses for health alone, beside those that clients reach."
     )
+    metrics: bool = described(values.boolean, "", "off", "Serve `/metrics` to clients too, not only on `admin_listen`.")
+    stats_topics: bool = described(
+        values.boolean, "", "off", "Name topics in `/stats`, instead of telling them apart by hashes."
+    )
+    log_level: str = described(
+        values.choice("debug", "info", "warning", "error"),
+        "LEVEL",
+        "info",
+        "Least important lines of the log.",
+    )
+    log_format: str = described(values.choice("text", "json"), "FORMAT", "text", "`text`, or `json` for a collector.")
+    access_log: bool = described(values.boolean, "", "off", "Write a line for each request.")
+    tell_reasons: bool = described(
+        values.boolean, "", "off", "Tell clients why they are refused; for development, as `--dev` does."
+    )
     name: str = described(
         values.hub_name, "NAME", "default", "The hub's name in the paths of its health.", directive=True
     )
@@ -261,6 +276,8 @@ def _dev(read: Mapping[str, Any]) -> dict[str, Any]:
         "subscriber_jwt_key": DEV_KEY,
         "listen": (values.Listen("127.0.0.1", port),),
         "anonymous": True,
+        "log_level": "warning",
+        "tell_reasons": True,
         "cors_origins": origins,
         "publish_origins": origins,
         "trusted_issuers": (hub,),

@@ -208,6 +208,10 @@ class Audiences:
         audience.size += 1
         return audience
 
+    def sizes(self) -> Iterator[tuple[Sequence[Matcher], int]]:
+        """The matchers of each audience, and how many streams it has."""
+        return ((key[0], audience.size) for key, audience in self._all.items())
+
     def _add(self, place: str | Matcher, audience: Audience) -> None:
         present = self._index.get(place)
         if isinstance(present, dict):

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 from hub.fanout.audiences import Audience, Audiences
 from hub.fanout.stream import Log, Streams, first_part
+from hub.observe.counts import Ended
 from transports import Entry, HistoryTrimmed, TransportClosed, TransportUnavailable
 
 TAIL_RETRY = 0.1
@@ -117,7 +118,7 @@ class Dispatcher:
         """Entries are gone that live subscribers had to get: end their streams, so that they learn of the loss."""
         position, _ = await self._log.transport.last()
         logger.error("history was trimmed before it was dispatched; all streams are closed")
-        self._streams.finish()
+        self._streams.finish(Ended.HISTORY)
         self._log.advance(position)
 
     async def _fan_out_parts(self, batch: Sequence[Entry]) -> None:
@@ -134,8 +135,9 @@ class Dispatcher:
         An audience owes its members the batch until each has got it; for all others it counts as passed at once. So
         a stream that joins meanwhile either is owed it too, or reads it from the log.
         """
+        clock = asyncio.get_running_loop().time
+        now, room = clock(), TURN
         outgoing = self._sort(batch)
-        now, room = asyncio.get_running_loop().time(), TURN
         self._log.ahead = batch[-1].position
         for audience, events in outgoing.items():
             audience.begin(b"".join(events), now)
@@ -149,6 +151,7 @@ class Dispatcher:
                 for member in slow:
                     member.fall_behind()
         self._log.advance(batch[-1].position)
+        self._streams.counts.delivery.observe(clock() - now)
 
     def _sort(self, batch: Sequence[Entry]) -> dict[Audience, list[bytes]]:
         outgoing: dict[Audience, list[bytes]] = {}

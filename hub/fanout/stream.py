@@ -32,6 +32,7 @@ from math import inf
 from hub.fanout.audiences import Audience, Audiences
 from hub.fanout.timers import TimerWheel
 from hub.fanout.wire import Wire
+from hub.observe.counts import Counts, Ended
 from transports import Entry, HistoryTrimmed, Page, Position, Transport, TransportClosed, TransportUnavailable
 
 PAGE = 1024
@@ -124,7 +125,14 @@ class Streams:
     """What all streams of this process share: the log, the wheel, and how long they wait for what (seconds)."""
 
     def __init__(
-        self, log: Log, audiences: Audiences, wheel: TimerWheel, *, heartbeat: float, dispatch_timeout: float
+        self,
+        log: Log,
+        audiences: Audiences,
+        wheel: TimerWheel,
+        *,
+        heartbeat: float,
+        dispatch_timeout: float,
+        counts: Counts | None = None,
     ) -> None:
         self.log = log
         self.audiences = audiences
@@ -132,13 +140,21 @@ class Streams:
         self.heartbeat = heartbeat or inf
         self.dispatch_timeout = dispatch_timeout or inf
         self.open: set[Stream] = set()
+        self.live = 0
+        """How many of them ride on the dispatcher's cursor."""
+        self.counts = counts or Counts.alone()
         self.on_lost: Callable[[Stream], None] = lambda _stream: None
         """Told of each stream that was started, when it is over."""
 
-    def finish(self) -> None:
+    @property
+    def behind(self) -> int:
+        """How many read the log at their own pace, or wait for their readers."""
+        return len(self.open) - self.live
+
+    def finish(self, why: Ended) -> None:
         """End all of them properly, at once."""
         for stream in list(self.open):
-            stream.finish()
+            stream.finish(why)
 
 
 class Phase(Enum):
@@ -164,6 +180,7 @@ class Stream:
         "task",
         "unread",
         "verified",
+        "why",
         "wire",
     )
 
@@ -181,11 +198,13 @@ class Stream:
         self.task: asyncio.Task[None] | None = None
         self.verified: object = None
         """What its token was verified with, for whoever opened it; None where there was no token."""
+        self.why = Ended.CLIENT
         wire.listener = self
 
     def start(self) -> None:
         """Send what history has after the cursor, then what is new. The response head is out."""
         self.streams.open.add(self)
+        self.streams.counts.opened()
         self._call_in(self.streams.heartbeat)
         if self.wire.waiting():
             self._congested()
@@ -207,6 +226,7 @@ class Stream:
     def _go_live(self) -> None:
         """Nothing may be awaited between the look at the cursor and this."""
         self.phase = Phase.LIVE
+        self.streams.live += 1
         self.audience.join(self)
 
     async def _read(self) -> None:
@@ -248,7 +268,8 @@ class Stream:
             return
         error = task.exception()
         if isinstance(error, HistoryTrimmed | TransportClosed):
-            self.finish()  # it comes back, and is told what it missed
+            # It comes back, and is told what it missed.
+            self.finish(Ended.HISTORY if isinstance(error, HistoryTrimmed) else Ended.DRAIN)
         elif error is not None:
             self.wire.abort()
             raise error
@@ -259,6 +280,7 @@ class Stream:
         """The wire took only part of what the dispatcher pushed; the cursor is the dispatcher's."""
         log = self.streams.log
         self.cursor = log.position if self.audience.owes(self) else log.ahead
+        self.streams.live -= 1
         self.audience.leave(self)
         self._congested()
 
@@ -276,10 +298,11 @@ class Stream:
         """The wheel's call: end at the deadline, give up on a reader that takes nothing, or show signs of life."""
         waiting = self.wire.waiting()
         if self.phase is Phase.ENDED or (self.phase is not Phase.LIVE and waiting and waiting == self.unread):
+            self.why = self.why if self.phase is Phase.ENDED else Ended.SLOW
             self.wire.abort()
             return None
         if now >= self.deadline:
-            self.finish()
+            self.finish(Ended.DEADLINE)
             return None
         if waiting and self.phase is Phase.LIVE:
             # Too little to count as slow, but a stalled reader may hide behind a server's own buffer.
@@ -299,9 +322,10 @@ class Stream:
         wait = self.streams.dispatch_timeout if self.unread else self.streams.heartbeat
         return min(self.deadline, now + wait)
 
-    def finish(self) -> None:
+    def finish(self, why: Ended) -> None:
         """End it properly, between two events; a reader that does not take the end is cut off later."""
         if self.phase is not Phase.ENDED:
+            self.why = why
             self._stop()
             self.deadline = inf
             self._call_in(self.streams.dispatch_timeout)
@@ -312,10 +336,12 @@ class Stream:
         self._stop()
         self.streams.wheel.at(inf, self)
         self.streams.open.discard(self)
+        self.streams.counts.ended(self.why)
         self.streams.audiences.exit(self.audience)
         self.streams.on_lost(self)
 
     def _stop(self) -> None:
+        self.streams.live -= self.phase is Phase.LIVE
         self.phase = Phase.ENDED
         self.audience.leave(self)
         if self.task is not None:

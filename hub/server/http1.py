@@ -57,7 +57,7 @@ _OF_ANOTHER_VERSION = ("Invalid HTTP version", "Pause on PRI/Upgrade", "Expected
 """llhttp's own words for that; every other fault of a message is a 400."""
 
 
-class Refusal(Exception):
+class Rejection(Exception):
     """A request that never reaches the application: it ends the connection with ``status`` and one sentence."""
 
     def __init__(self, status: HTTPStatus, sentence: str) -> None:
@@ -66,9 +66,9 @@ class Refusal(Exception):
         self.sentence = sentence
 
     @classmethod
-    def of(cls, error: httptools.HttpParserError, data: bytes) -> "Refusal":
-        """What the parser's error about ``data`` means: a callback's own refusal, or the parser's own judgement."""
-        if isinstance(error.__context__, Refusal):
+    def of(cls, error: httptools.HttpParserError, data: bytes) -> "Rejection":
+        """What the parser's error about ``data`` means: a callback's own rejection, or the parser's own judgement."""
+        if isinstance(error.__context__, Rejection):
             return error.__context__
         if isinstance(error, httptools.HttpParserInvalidMethodError) and data.lstrip()[:1].isalpha():
             return cls(HTTPStatus.NOT_IMPLEMENTED, "this server knows no such method; names are in capitals")
@@ -183,7 +183,7 @@ class HubProtocol(HttpToolsProtocol):
             return  # `_ignore_upgrade` has the head read again, without the field that makes it so
         self._bounds.close_in(inf)
         if len(self.pipeline) >= MAX_PIPELINED:
-            raise Refusal(HTTPStatus.BAD_REQUEST, f"more than {MAX_PIPELINED} pipelined requests")
+            raise Rejection(HTTPStatus.BAD_REQUEST, f"more than {MAX_PIPELINED} pipelined requests")
         self._state = State.BODY
         scope: Any = self.scope
         scope["method"], scope["http_version"] = method.decode("ascii"), version
@@ -197,26 +197,26 @@ class HubProtocol(HttpToolsProtocol):
             self.pipeline.appendleft((self.cycle, self.app))
 
     def _check_head(self, version: str, method: bytes) -> None:
-        """Raises `Refusal` (RFC 9112 sections 2.3, 3.2 and 6.1)."""
+        """Raises `Rejection` (RFC 9112 sections 2.3, 3.2 and 6.1)."""
         if version == "0.9":
-            raise Refusal(HTTPStatus.BAD_REQUEST, "the request line names no version, such as HTTP/1.1")
+            raise Rejection(HTTPStatus.BAD_REQUEST, "the request line names no version, such as HTTP/1.1")
         if version not in ("1.1", "1.0"):
             raise _other_version()
         if method == b"CONNECT":
-            raise Refusal(HTTPStatus.NOT_IMPLEMENTED, "this server is no proxy: it knows no CONNECT")
+            raise Rejection(HTTPStatus.NOT_IMPLEMENTED, "this server is no proxy: it knows no CONNECT")
         if len(self._hosts) != 1 and (self._hosts or version == "1.1"):
-            raise Refusal(HTTPStatus.BAD_REQUEST, "the request needs one Host field, with the name of the hub")
+            raise Rejection(HTTPStatus.BAD_REQUEST, "the request needs one Host field, with the name of the hub")
         if self._hosts and not _is_host(self._hosts[0]):
-            raise Refusal(HTTPStatus.BAD_REQUEST, "the Host field is no host and port, such as hub.example.com:443")
+            raise Rejection(HTTPStatus.BAD_REQUEST, "the Host field is no host and port, such as hub.example.com:443")
         if version == "1.0" and any(name == b"transfer-encoding" for name, _ in self.headers):
-            raise Refusal(HTTPStatus.BAD_REQUEST, "HTTP/1.0 has no Transfer-Encoding; send a Content-Length")
+            raise Rejection(HTTPStatus.BAD_REQUEST, "HTTP/1.0 has no Transfer-Encoding; send a Content-Length")
 
     def _read_target(self, scope: Any) -> None:
         """The request target in its four forms (RFC 9112 section 3.2); errors are a 400."""
         target = httptools.parse_url(self.url)
         raw_path: bytes = target.path or b"/"
         if raw_path == b"*" and scope["method"] != "OPTIONS":
-            raise Refusal(HTTPStatus.BAD_REQUEST, "the request target * is for OPTIONS alone")
+            raise Rejection(HTTPStatus.BAD_REQUEST, "the request target * is for OPTIONS alone")
         if target.host is not None:
             # The authority of an absolute target is the host that was asked, whatever Host says (section 3.2.2).
             authority = target.host if target.port is None else b"%b:%d" % (target.host, target.port)
@@ -259,7 +259,7 @@ class HubProtocol(HttpToolsProtocol):
                 self._refuse(_head_too_large())
                 return
             self._bounds.received += len(data)
-        refusal: Refusal | None = None
+        rejection: Rejection | None = None
         self._parsing = True
         try:
             try:
@@ -267,12 +267,12 @@ class HubProtocol(HttpToolsProtocol):
             except httptools.HttpParserUpgrade as upgrade:
                 self._ignore_upgrade(data, upgrade.args[0])
         except httptools.HttpParserError as error:
-            refusal = Refusal.of(error, data)
+            rejection = Rejection.of(error, data)
         self._parsing = False
         if self._whole is not None:
             self._start_or_wait(self._whole.cycle)
-        if refusal is not None:
-            self._refuse(refusal)
+        if rejection is not None:
+            self._refuse(rejection)
 
     def _ignore_upgrade(self, data: bytes, end: int) -> None:
         """Serve the request whose head ends there in spite of its ``Upgrade`` (RFC 9110 section 7.8: a server may).
@@ -296,7 +296,7 @@ class HubProtocol(HttpToolsProtocol):
             else:
                 return
 
-    def _refuse(self, refusal: Refusal) -> None:
+    def _refuse(self, rejection: Rejection) -> None:
         """Answer what is no request, and end the connection. Earlier requests on it are answered before, and it is not.
 
         An answer in the middle of another, or in the place of another, would be worse than none.
@@ -304,13 +304,13 @@ class HubProtocol(HttpToolsProtocol):
         self._state = State.REFUSED
         current: RequestResponseCycle | None = self.cycle
         if current is None or current.response_complete:
-            self.transport.write(_text_response(refusal))
+            self.transport.write(_text_response(rejection))
             self.transport.close()
         elif current.more_body:  # it is this request's body that is malformed
             current.disconnected = True
             current.message_event.set()
             if not (current.response_started or self.pipeline):
-                self.transport.write(_text_response(refusal))
+                self.transport.write(_text_response(rejection))
             self.transport.close()
         elif current.response_started:
             self.transport.close()
@@ -427,21 +427,21 @@ def _is_host(value: bytes) -> bool:
     return _HOST.fullmatch(value) is not None
 
 
-def _other_version() -> Refusal:
-    return Refusal(
+def _other_version() -> Rejection:
+    return Rejection(
         HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
         "this server speaks HTTP/1.1 and HTTP/1.0; a proxy in front of it may speak HTTP/2",
     )
 
 
-def _head_too_large() -> Refusal:
-    return Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the request head is larger than {MAX_HEAD} bytes")
+def _head_too_large() -> Rejection:
+    return Rejection(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the request head is larger than {MAX_HEAD} bytes")
 
 
-def _text_response(refusal: Refusal) -> bytes:
-    body = f"{refusal.sentence}\n".encode()
+def _text_response(rejection: Rejection) -> bytes:
+    body = f"{rejection.sentence}\n".encode()
     head = (
-        f"HTTP/1.1 {refusal.status.value} {refusal.status.phrase}\r\n"
+        f"HTTP/1.1 {rejection.status.value} {rejection.status.phrase}\r\n"
         f"content-type: text/plain; charset=utf-8\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
     )
     return head.encode() + body

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 from hub.auth.keys import InvalidKey
 from hub.config.settings import Settings
 from hub.config.sources import InvalidSetting
+from hub.observe.logs import configure
 from hub.server.http1 import HubProtocol
 from hub.server.reload import Reload, Reread
 from hub.server.sockets import BACKLOG, Listeners, Spoken, cannot_listen, listeners_of, wanted
@@ -25,6 +26,7 @@ from hub.web.app import Hub, admin_application, application
 from transports import InvalidTransport
 from transports.contract import LOCK_TIMEOUT
 from transports.episode import Seldom
+from transports.urls import redact
 
 ANSWERING = 2.0
 """Seconds that running requests may still take once the streams are closed."""
@@ -33,7 +35,6 @@ LOOK = 0.01
 STANDBY_AFTER = LOCK_TIMEOUT + 0.5
 """Seconds that the store may take to open before we listen: a process that is going to fail must not look healthy."""
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-SIGUSR2_SAID = "SIGUSR2 means nothing to this hub; SIGHUP has it read its keys again, SIGTERM ends it"
 INVALID = 2
 """The exit code for what has to be set otherwise."""
 COMPLAIN = 60.0
@@ -75,7 +76,9 @@ class HubServer(uvicorn.Server):
     def told_to_end(self, number: signal.Signals) -> None:
         """SIGTERM and SIGINT begin the drain; a SIGINT after that, Ctrl-C once more, is for not waiting for it."""
         if number == signal.SIGQUIT:
-            logger.warning("SIGQUIT: the hub ends, as at SIGTERM")
+            tell_of(number)
+        elif not self.stopping.is_set():
+            logger.info("%s: the hub ends, its %d streams within %g s", number.name, *self._hub.ending())
         if number == signal.SIGINT and self.stopping.is_set():
             self._hub.hurry()
         self.stopping.set()
@@ -97,11 +100,14 @@ class HubServer(uvicorn.Server):
                 make = _connections(self)
                 self.servers.append(await loop.create_server(make, sock=each.socket, ssl=context, backlog=BACKLOG))
         self._on_listening()
+        state = "serves" if self._hub.lifecycle.serving else "stands by, and waits for its store"
+        logger.info("the hub %s: %s", state, redact(self._hub.settings.transport_url))
 
     async def main_loop(self) -> None:
         while not self.stopping.is_set():
             await self.on_tick(0)  # the Date header
             self._descriptors.look()
+            self._hub.tick()
             with suppress(TimeoutError):
                 async with asyncio.timeout(1):
                     await self.stopping.wait()
@@ -156,6 +162,14 @@ def _connections(server: uvicorn.Server) -> Callable[[], asyncio.Protocol]:
     return make
 
 
+def tell_of(number: int) -> None:
+    """Say what comes of a signal that would end other programs without a word."""
+    if number == signal.SIGQUIT:
+        logger.warning("SIGQUIT: the hub ends, as at SIGTERM")
+    else:
+        logger.warning("SIGUSR2 means nothing to this hub; SIGHUP has it read its keys again, SIGTERM ends it")
+
+
 class Descriptors:
     """Says in the log when the process can't open another connection, once in `COMPLAIN` seconds."""
 
@@ -181,7 +195,7 @@ def run(settings: Settings, *, on_ready: Announce | None = None, reread: Reread 
 
     ``reread``: where SIGHUP gets the settings from; without it, it changes nothing.
     """
-    prepare("%(levelname)s %(name)s: %(message)s")
+    prepare(settings)
     try:
         hub = Hub(settings)
         certificate = certificate_for(settings)
@@ -218,10 +232,9 @@ def give_up(error: Exception) -> int:
     return INVALID
 
 
-def prepare(log_format: str) -> None:
+def prepare(settings: Settings) -> None:
     """What a process that serves needs, before it opens anything."""
-    logging.basicConfig(level=logging.WARNING, format=log_format)
-    logging.getLogger("hub").setLevel(logging.INFO)
+    configure(level=settings.log_level, form=settings.log_format, process=settings.workers > 1)
     # They would end the process: they wait until there is somebody to handle them.
     signal.pthread_sigmask(signal.SIG_BLOCK, (*READ_AGAIN, signal.SIGUSR2, signal.SIGQUIT))
     # A subscriber is a descriptor: use what the system allows.
@@ -275,7 +288,7 @@ def _handle_signals(server: HubServer, lifeline: socket.socket | None, reload: R
 
     for number in READ_AGAIN:
         loop.add_signal_handler(number, read_again)
-    loop.add_signal_handler(signal.SIGUSR2, logger.warning, SIGUSR2_SAID)
+    loop.add_signal_handler(signal.SIGUSR2, tell_of, signal.SIGUSR2)
     # A supervisor blocks them until there is somebody to handle them.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
 
@@ -300,4 +313,5 @@ async def _end(hub: Hub, opening: asyncio.Task[None]) -> int:
             await hub.close()
             return give_up(error)
     await hub.close()
+    logger.info("the hub has ended")
     return 1 if hub.failed else 0

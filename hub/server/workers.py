@@ -7,6 +7,7 @@ one dies is served by another.
 """
 
 import logging
+import mmap
 import os
 import selectors
 import signal
@@ -21,6 +22,7 @@ from hub.auth.keys import InvalidKey
 from hub.auth.sources import rings_of
 from hub.config.settings import Settings
 from hub.config.sources import InvalidSetting
+from hub.observe.counts import Counts, shared_memory
 from hub.server import server
 from hub.server.reload import Reread, refuse
 from hub.server.sockets import Listeners, listeners_of
@@ -37,8 +39,9 @@ WELL = 30.0
 PID = 4
 """Bytes of a worker's pid, with which it says that it accepts."""
 
-Work = Callable[[Listeners, server.Announce, socket.socket], int]
-"""Listeners, what to call once it accepts, what becomes readable when the supervisor is dead -> the exit code."""
+Work = Callable[[Listeners, server.Announce, socket.socket, int], int]
+"""Listeners, what to call once it accepts, what becomes readable when the supervisor is dead, the worker's place -> the
+exit code."""
 
 logger = logging.getLogger(__name__)
 
@@ -50,29 +53,30 @@ def run(settings: Settings, *, on_ready: server.Announce, reread: Reread | None 
     """
     if settings.workers == 1:
         return server.run(settings, on_ready=on_ready, reread=reread)
-    server.prepare("%(levelname)s %(process)d %(name)s: %(message)s")
+    server.prepare(settings)
     try:
         demand_shared(open_transport(settings.transport_url), settings.workers)
         certificate = server.certificate_for(settings)
         listeners = listeners_of(settings)
     except (InvalidTransport, InvalidSetting, OSError) as error:
         return server.give_up(error)
-    work = WorkOfHub(settings, reread, certificate)
+    work = WorkOfHub(settings, reread, certificate, shared_memory(settings.workers))
     with Supervisor(settings.workers, listeners, work, on_ready, work.read_again) as supervisor:
         return supervisor.run()
 
 
 @dataclass
 class WorkOfHub:
-    """What each worker does, with the settings as they were last read."""
+    """What each worker does, with the settings as they were last read. ``memory``: where all of them count."""
 
     settings: Settings
     reread: Reread | None
     certificate: Certificate | None
+    memory: mmap.mmap
 
-    def __call__(self, listeners: Listeners, on_accepting: server.Announce, lifeline: socket.socket) -> int:
+    def __call__(self, listeners: Listeners, on_accepting: server.Announce, lifeline: socket.socket, place: int) -> int:
         try:
-            hub = Hub(self.settings)
+            hub = Hub(self.settings, Counts(self.memory, place))
         except (InvalidTransport, InvalidKey) as error:
             return server.give_up(error)
         return server.serve(hub, listeners, on_accepting, self.reread, self.certificate, lifeline)
@@ -185,7 +189,7 @@ class Supervisor:
         try:
             worker.pid = os.fork()
             if not worker.pid:
-                self._become_worker()
+                self._become_worker(next(at for at, each in enumerate(self._workers) if each is worker))
         except OSError:  # no memory, or no more processes allowed
             logger.exception("a worker can't be started")
             self._ended(worker, 1)
@@ -193,7 +197,7 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, server.HANDLED)
         worker.started = time.monotonic()
 
-    def _become_worker(self) -> NoReturn:
+    def _become_worker(self, place: int) -> NoReturn:
         code = 1
         try:
             signal.set_wakeup_fd(-1)
@@ -201,7 +205,7 @@ class Supervisor:
             for each in (self._ours, self._woken, self._wake):
                 each.close()
             accepting = os.getpid().to_bytes(PID)
-            code = self._work(self._listeners, lambda _url: self._theirs.sendall(accepting), self._theirs)
+            code = self._work(self._listeners, lambda _url: self._theirs.sendall(accepting), self._theirs, place)
         except BaseException:
             logger.exception("the worker failed")
         finally:
@@ -222,13 +226,13 @@ class Supervisor:
     def _signalled(self) -> None:
         for number in self._woken.recv(4096):
             if number == signal.SIGUSR2:
-                logger.warning(server.SIGUSR2_SAID)
+                server.tell_of(number)
             elif number in server.READ_AGAIN:
                 if not self._ending and self._on_read_again():
                     self._send(signal.SIGHUP)
             elif number in server.ENDING:
                 if number == signal.SIGQUIT:
-                    logger.warning("SIGQUIT: the hub ends, as at SIGTERM")
+                    server.tell_of(number)
                 # Ctrl-C reaches the workers too: theirs is the drain until it comes once more.
                 if self._ending and number == signal.SIGINT:
                     self._send(signal.SIGINT)

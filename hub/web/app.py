@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, request_response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -26,16 +27,21 @@ from hub.fanout.wire import Direct, Offer
 from hub.generations import PATH
 from hub.lifecycle import Lifecycle, State
 from hub.matching.matchers import Matching
+from hub.observe.counts import Counts, Ended, Role
+from hub.observe.refusals import Refusals
 from hub.presence.active import ActiveSubscriptions
 from hub.presence.documents import ROOT
 from hub.problems import Problem
+from hub.web.access import access_logged
+from hub.web.admin import Admin
 from hub.web.cors import Cors
 from hub.web.health import Ready, live
 from hub.web.metadata import METADATA_PATH, Metadata, Methods
-from hub.web.publish import Publish
+from hub.web.publish import Publish, failure_of
 from hub.web.subscribe import Subscribe
 from hub.web.subscriptions import Subscriptions
 from transports import TransportError, open_transport
+from transports.urls import redact
 
 DEFAULT_URL = f"https://localhost{PATH}"
 """The base of relative topics and patterns where no URL of the hub is set; only absolute ones notice."""
@@ -55,7 +61,10 @@ logger = logging.getLogger(__name__)
 class Hub:
     """All parts of one process, wired once. Raises `InvalidTransport` and `InvalidKey` for settings that can't work."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, counts: Counts | None = None) -> None:
+        """``counts``: this process's row of numbers, where it has others beside it."""
+        self.counts = counts or Counts.alone()
+        self.refusals = Refusals(self.counts, tell_client=settings.tell_reasons)
         self.transport = open_transport(settings.transport_url)
         self.lifecycle = Lifecycle()
         self.matching = Matching(_hub_url(settings.resource_identifier))
@@ -64,8 +73,14 @@ class Hub:
         self.log = Log(self.transport)
         self._wheel = TimerWheel()
         audiences = Audiences(self.matching)
-        waits = {"heartbeat": settings.heartbeat, "dispatch_timeout": settings.dispatch_timeout}
-        self.streams = Streams(self.log, audiences, self._wheel, **waits)
+        self.streams = Streams(
+            self.log,
+            audiences,
+            self._wheel,
+            heartbeat=settings.heartbeat,
+            dispatch_timeout=settings.dispatch_timeout,
+            counts=self.counts,
+        )
         self.active = ActiveSubscriptions(self.transport, self.matching) if settings.subscriptions else None
         if self.active is not None:
             self.streams.on_lost = self.active.end
@@ -78,8 +93,9 @@ class Hub:
         self._hurried = asyncio.Event()
         self.settings = settings
         self.cors = Cors(settings.cors_origins)
+        self.admin = Admin(self.transport, self.lifecycle, self.streams, self.counts, name_topics=settings.stats_topics)
         shared = (self.lifecycle, self.authorizer, self.matching, self.cors)
-        self._publish = Publish(self.transport, *shared, settings.max_request_body_size)
+        self._publish = Publish(self.transport, *shared, settings.max_request_body_size, self.counts)
         self._subscribe = Subscribe(
             self.streams,
             *shared,
@@ -99,11 +115,27 @@ class Hub:
 
     def direct(self, scope: Scope, body: bytes, offer: Offer) -> bool:
         """`hub.fanout.wire.Direct`: the two hot paths, before the router and the middleware."""
-        if scope["path"] != PATH or not self.answers_on(scope):
+        if scope["path"] != PATH or self.settings.access_log or not self.answers_on(scope):
             return False
         if scope["method"] == "POST":
             return self._publish.direct(scope, body, offer)
         return scope["method"] == "GET" and self._subscribe.direct(scope, offer)
+
+    async def answer_problem(self, request: Request, problem: Exception) -> Response:
+        """Starlette's exception handler for `Problem`: counted, told to the operator, and to the client."""
+        assert isinstance(problem, Problem)  # noqa: S101 - registered for this type alone
+        publishes = request.method == "POST"
+        if publishes and request.scope["path"] == PATH:
+            self.counts.failed(failure_of(problem))
+        client = request.client.host if request.client else "-"
+        self.refusals.tell(problem, Role.PUBLISHER if publishes else Role.SUBSCRIBER, client)
+        return await self.metadata.answer_problem(request, problem)
+
+    def tick(self) -> None:
+        """Once a second, by whoever serves."""
+        self.counts.behind(self.streams.behind)
+        self.refusals.flush()
+        self.admin.tick()
 
     def answers_on(self, scope: Scope) -> bool:
         """Whether the request's origin is one of ``public_urls``, where those are set."""
@@ -117,6 +149,8 @@ class Hub:
             "/": {"GET": request_response(self.metadata.page)},
             **self.health,
         }
+        if self.settings.metrics:
+            endpoints["/metrics"] = {"GET": request_response(self.admin.metrics)}
         if self.metadata.published:
             endpoints[METADATA_PATH] = {"GET": request_response(self.metadata.document)}
         if self.active is not None:
@@ -149,6 +183,7 @@ class Hub:
             parts += [self.active.announce(), self.active.watch()]
         self._tasks = [asyncio.ensure_future(self._watched(part)) for part in parts]
         self.lifecycle.move(State.SERVING)
+        logger.info("the store is open: %s", redact(self.settings.transport_url))
 
     async def _fetch(self, remote: Sequence[RemoteSet]) -> None:
         """Fetch these sets, and keep them and no others fresh from now on."""
@@ -182,7 +217,7 @@ class Hub:
         self.authorizer.forget()
         strangers = [each for each in self.streams.open if not self.authorizer.holds(each.verified)]
         for stream in strangers:
-            stream.finish()
+            stream.finish(Ended.KEYS)
         return len(strangers)
 
     async def _watched(self, part: Coroutine[Any, Any, None]) -> None:
@@ -194,7 +229,7 @@ class Hub:
             self.failed = True
             self.lifecycle.drain()
             self.on_failure()
-            self.streams.finish()
+            self.streams.finish(Ended.DRAIN)
 
     async def drain(self, seconds: float) -> None:
         """Accept nothing more, close the store as soon as possible, and the streams spread over ``seconds``.
@@ -207,6 +242,10 @@ class Hub:
         if was_serving and not self.transport.shared:
             await self._release()
         await self._let_go(seconds)
+
+    def ending(self) -> tuple[int, float]:
+        """How many streams will be let go, and over how many seconds."""
+        return len(self.streams.open), self.settings.drain
 
     def hurry(self) -> None:
         """Let go of the streams without taking time over it; what is being stored is waited for all the same."""
@@ -229,10 +268,10 @@ class Hub:
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(begin + number * pause):
                     await self._hurried.wait()
-            stream.finish()
+            stream.finish(Ended.DRAIN)
         end = loop.time() + LAST_CALL
         while self.streams.open and loop.time() < end:
-            self.streams.finish()
+            self.streams.finish(Ended.DRAIN)
             await asyncio.sleep(LETTING_GO)
         for stream in list(self.streams.open):
             stream.wire.abort()
@@ -290,10 +329,11 @@ class Application(Starlette):
 
 def application(hub: Hub) -> Application:
     """The routes with CORS and problem details. The caller opens and closes the hub."""
+    logged = [Middleware(access_logged)] if hub.settings.access_log else []
     app = Application(
         routes=hub.routes(),
-        middleware=[Middleware(hub.cors.around)],
-        exception_handlers={Problem: hub.metadata.answer_problem},
+        middleware=[*logged, Middleware(hub.cors.around)],
+        exception_handlers={Problem: hub.answer_problem},
     )
     app.direct = hub.direct
     app.answers_on = hub.answers_on
@@ -303,7 +343,7 @@ def application(hub: Hub) -> Application:
 def admin_application(hub: Hub) -> Starlette:
     """What the hub tells its operator alone; on another address than `application`."""
     return Starlette(
-        routes=[Route(path, Methods(methods)) for path, methods in hub.health.items()],
+        routes=[Route(path, Methods(methods)) for path, methods in {**hub.health, **hub.admin.endpoints}.items()],
         exception_handlers={Problem: hub.metadata.answer_problem},
     )
 

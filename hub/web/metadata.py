@@ -106,7 +106,7 @@ class Metadata:
         return f"{_base(request)}{METADATA_PATH}"
 
     async def answer_problem(self, request: Request, problem: Exception) -> Response:
-        """Starlette's exception handler for `Problem`; every challenge names the metadata (RFC 9728 section 5.1)."""
+        """The problem as a response; every challenge names the metadata (RFC 9728 section 5.1)."""
         assert isinstance(problem, Problem)  # noqa: S101 - registered for this type alone
         challenge = problem.headers.get("WWW-Authenticate")
         if challenge and self.published:

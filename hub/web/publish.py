@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
+from time import monotonic
 from typing import NamedTuple, TypeVar
 
 from starlette.requests import HTTPConnection, Request
@@ -16,6 +17,7 @@ from hub.auth.grants import Grants
 from hub.fanout.wire import Offer, gone
 from hub.lifecycle import HOLD, Lifecycle, unavailable
 from hub.matching.matchers import Matching
+from hub.observe.counts import Counts, Failure
 from hub.problems import Problem
 from hub.web.cors import Cors
 from hub.web.forms import check_form, read_body
@@ -71,6 +73,7 @@ class Publish:
     matching: Matching
     cors: Cors
     max_body: int
+    counts: Counts
 
     def direct(self, scope: Scope, body: bytes, offer: Offer) -> bool:
         """`hub.fanout.wire.Direct`: store an update whose request is sound and not large."""
@@ -82,16 +85,21 @@ class Publish:
         except (Problem, TransportError):
             return False  # it is told why through ASGI
         self.lifecycle.publishing += 1
-        appending.add_done_callback(partial(self._appended, scope, offer))
+        appending.add_done_callback(partial(self._appended, scope, offer, monotonic()))
         return True
 
-    def _appended(self, scope: Scope, offer: Offer, appending: asyncio.Future[Receipt]) -> None:
+    def _appended(self, scope: Scope, offer: Offer, began: float, appending: asyncio.Future[Receipt]) -> None:
         self.lifecycle.published_one()
         error = asyncio.CancelledError() if appending.cancelled() else appending.exception()
         if error is None:
+            self.counts.updated()
+            self.counts.publish.observe(monotonic() - began)
             offer.reply([_TEXT, *self.cors.headers(scope)], appending.result().id.encode())
         else:
-            offer.respond(self.cors.around(_failed(error)))
+            problem = problem_of(error)
+            if problem is not None:
+                self.counts.failed(failure_of(problem))
+            offer.respond(self.cors.around(problem.response() if problem is not None else _failed(error)))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -151,8 +159,13 @@ class Publish:
     async def _append_counted(self, append: Callable[[Update], Awaitable[R]], update: Update) -> R:
         """The result of an append, which `Lifecycle.published` waits for. Raises `Problem`."""
         self.lifecycle.publishing += 1
+        began = monotonic()
         try:
-            return await append(update)
+            result = await append(update)
+            if result is not None:
+                self.counts.updated()
+                self.counts.publish.observe(monotonic() - began)
+            return result
         except (TransportError, TimeoutError) as error:
             raise (problem_of(error) or error) from None
         finally:
@@ -163,11 +176,14 @@ def _not_open() -> Problem:
     return unavailable("this hub is not open for updates now; try again")
 
 
+def failure_of(problem: Problem) -> Failure:
+    """What the publisher's problem is counted as."""
+    by_status = {401: Failure.REFUSED, 403: Failure.REFUSED, 422: Failure.CONFLICT, 507: Failure.FULL}
+    return by_status.get(problem.status, Failure.UNAVAILABLE if problem.status >= 500 else Failure.INVALID)
+
+
 def _failed(error: BaseException) -> ASGIApp:
-    """What answers a request whose append failed: the problem, or the exception itself, which the server logs."""
-    problem = problem_of(error)
-    if problem is not None:
-        return problem.response()
+    """What answers a request whose append failed by our fault: the exception itself, which the server logs."""
 
     async def fail(_scope: Scope, _receive: Receive, _send: Send) -> None:
         raise error

@@ -20,6 +20,7 @@ from hub.fanout.wire import Offer, RawHeaders, Wire, gone, taken_over, wire_for
 from hub.generations import NAMES, Generation, Protocol, generations_in, matcher_types
 from hub.lifecycle import Lifecycle
 from hub.matching.matchers import MAX_TOPIC, InvalidMatcher, Matcher, Matching, invalid_character
+from hub.observe.counts import Ended
 from hub.presence.active import ActiveSubscriptions
 from hub.problems import Problem
 from hub.web.cors import Cors
@@ -197,7 +198,7 @@ class Subscribe:
         stream.start()
         # Keys may have changed while the request was under way.
         if self.lifecycle.draining or not self.authorizer.holds(query.grants.verified):
-            stream.finish()
+            stream.finish(Ended.DRAIN if self.lifecycle.draining else Ended.KEYS)
 
     def _deadline(self, expires: float | None) -> float:
         """When the connection ends, in event loop time: with its token, or after `write_timeout` less some jitter."""

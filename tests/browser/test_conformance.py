@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from hub.auth.keys import sign
-from hub.cli.minting import of_1_0
+from hub.cli.minting import Grant, of_1_0
 from tests.e2e.browser import Browser, chromium
 from tests.e2e.processes import Hubs, free_port
 from tests.hub.serving import KEY, token
@@ -112,7 +112,7 @@ def cookie(generation: str, hub_url: str) -> tuple[str, str]:
     if generation == "0.x":
         return "mercureAuthorization", token(subscribe=[BOOK])
     now, origin = time.time(), hub_url.removesuffix("/.well-known/mercure")
-    claims = of_1_0([], [BOOK], now + 60, now=now, issuer=origin, audience=hub_url)
+    claims = of_1_0(Grant([], [BOOK], 60), now, origin, hub_url)
     return "mercure_access_token", sign(claims, KEY, "HS256", type="at+jwt")
 
 

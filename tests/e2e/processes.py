@@ -120,7 +120,8 @@ class Hubs:
         """Return at once; a later flag counts where one is given twice."""
         number = len(self.started)
         stdout, stderr = self.directory / f"hub-{number}.out", self.directory / f"hub-{number}.err"
-        flags = (*(["--dev"] if dev else []), "--listen", listen, "--transport-url", transport_url, *arguments)
+        quiet = ("--log-level", "warning")  # what is expected on stderr is what a test is about
+        flags = (*(["--dev"] if dev else []), *quiet, "--listen", listen, "--transport-url", transport_url, *arguments)
         inherited = {
             name: value for name, value in os.environ.items() if not name.startswith(("MERCURE_", "SERVER_NAME"))
         }

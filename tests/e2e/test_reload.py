@@ -33,6 +33,7 @@ from tests.e2e.test_workers import SHARED, children
 from tests.hub.serving import bearer
 
 HEARTBEAT = 2.0
+TELLS = ("--log-level", "info")
 
 
 class Signer:
@@ -57,7 +58,7 @@ def write(path: Path, *signers: Signer) -> None:
 
 
 def serve(hubs: Hubs, store: str, keys: Path, *arguments: str) -> Hub:
-    flags = ["--publisher-jwt-alg", "EdDSA", "--subscriber-jwt-alg", "EdDSA", "--heartbeat", f"{HEARTBEAT}s"]
+    flags = ["--publisher-jwt-alg", "EdDSA", "--subscriber-jwt-alg", "EdDSA", "--heartbeat", f"{HEARTBEAT}s", *TELLS]
     for role in ("publisher", "subscriber"):
         flags += [f"--{role}-jwt-key", f"file://{keys}"]
     return hubs.start(store, *flags, *arguments)
@@ -151,7 +152,7 @@ async def test_a_secret_in_a_file_is_read_again(hubs: Hubs, tmp_path: Path) -> N
     secret = tmp_path / "secret"
     secret.write_text("the first secret, which is long enough")
     environment = {"MERCURE_PUBLISHER_JWT_KEY_FILE": str(secret)}
-    hub = hubs.start(SHARED, "--workers", "2", environment=environment)
+    hub = hubs.start(SHARED, "--workers", "2", *TELLS, environment=environment)
     address = await hub.listening()
     secret.write_text("the second secret, which is long enough")
     await reloaded(hub, 1, processes=2)
@@ -183,7 +184,7 @@ async def test_signals_before_the_start_is_over(hubs: Hubs) -> None:
     """A hub in standby, which serves nobody yet, obeys too."""
     holder = hubs.start("lmdb://store")
     await holder.listening()
-    hub = hubs.start("lmdb://store?lock_timeout=60s")
+    hub = hubs.start("lmdb://store?lock_timeout=60s", *TELLS)
     await until(lambda: hub.obeys(signal.SIGHUP))
     await reloaded(hub, 1)
     assert hub.running
@@ -203,7 +204,7 @@ async def test_a_certificate_is_read_again(hubs: Hubs, tmp_path: Path, workers: 
     """New connections get the new one; files that don't fit change nothing, and streams stay."""
     authority = Authority(tmp_path)
     certificate, key = authority.sign("hub")
-    flags = ("--tls-cert", str(certificate), "--tls-key", str(key), "--workers", str(workers))
+    flags = ("--tls-cert", str(certificate), "--tls-key", str(key), "--workers", str(workers), *TELLS)
     hub = hubs.start(SHARED, *flags)
     address = await hub.listening()
     first = await asyncio.to_thread(handshake, address, authority)

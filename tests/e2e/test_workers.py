@@ -157,7 +157,7 @@ async def test_a_killed_worker_is_replaced(hubs: Hubs) -> None:
         await until(lambda: all(len(each.events) >= len(wanted) for each in subscribers))
         assert all(each.events[: len(wanted)] == wanted for each in subscribers)
     assert re.fullmatch(
-        r"WARNING \d+ hub\.server\.workers: worker \d+ was ended by SIGKILL; another .* 0\.1 s\n", hub.stderr
+        r"\S+ WARNING \d+ hub\.server\.workers: worker \d+ was ended by SIGKILL; another .* 0\.1 s\n", hub.stderr
     )
     hub.send(signal.SIGTERM)
     assert await hub.ended() == 0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hub.cli.minting import Signing, mint_0x
+from hub.cli.minting import Grant, Signing, mint
 from tests.swarm.engine import Engine, Failed, say
 from tests.swarm.images import ROOT
 from tests.swarm.strategies import Strategy
@@ -95,7 +95,7 @@ class Measurement:
     def _start_load(self) -> threading.Thread:
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True)
-        token = mint_0x(("*",), (), 3600, Signing(KEY, "HS256"))
+        token = mint(Grant(("*",), (), 3600), Signing(KEY, "HS256"))
         process = self._engine.start(
             *("run", "--rm", "--name", f"{self._stack}-load", "--network", f"{self._stack}_mercure"),
             # A name that is gone for the moment is answered at once, as by a name server that knows of none.

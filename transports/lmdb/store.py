@@ -15,6 +15,7 @@ import lmdb
 from transports.contract import (
     EARLIEST,
     Entry,
+    History,
     HistoryTrimmed,
     IdempotencyConflict,
     Page,
@@ -28,7 +29,7 @@ from transports.contract import (
 from transports.episode import Episode
 from transports.lmdb.environment import Environment, Locked, Options, unlocked
 from transports.lmdb.presence import PresenceTables
-from transports.lmdb.rows import page_of, rest_of, update_of
+from transports.lmdb.rows import milliseconds_of, page_of, rest_of, update_of
 from transports.lmdb.tables import (
     FILL,
     PAGE_BYTES,
@@ -38,6 +39,7 @@ from transports.lmdb.tables import (
     number,
     rows_from,
     trim,
+    used,
 )
 from transports.lmdb.thread import Record
 
@@ -241,6 +243,19 @@ class Store:
             cursor = txn.cursor(self._environment.tables.updates)
             at, row = cursor.item() if cursor.last() else (b"", b"")
         return self._last(int.from_bytes(at), row) if at else (0, EARLIEST)
+
+    def history(self) -> History:
+        """`Transport.history`."""
+        newest_id = self.last()[1]
+        with self._environment.faults(), self._environment.transaction(write=False) as txn:
+            tables = self._environment.tables
+            cursor = txn.cursor(tables.updates)
+            row = cursor.value() if cursor.first() else b""
+            entries, size = txn.stat(tables.updates)["entries"], used(txn, tables)
+        if not row:
+            return History(0, size, None, None, newest_id)
+        with self._damage("the oldest entry"):
+            return History(entries, size, milliseconds_of(row) / 1000, rest_of(row)["id"], newest_id)
 
     def _last(self, position: Position, row: bytes) -> tuple[Position, str]:
         with self._damage(f"entry {position}"):

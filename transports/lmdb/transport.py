@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from transports.contract import (
     Entry,
+    History,
     InvalidTransport,
     Page,
     Position,
@@ -112,7 +113,9 @@ class LMDBTransport(Transport):
         cure = "put it on a local volume, or use a redis:// URL"
         if said.shared and not said.network_fs:
             raise InvalidTransport(self.url, f"{where}: {cure}; network_fs=yes opens it all the same")
-        logger.warning("%s: %s", where, cure)
+        logger.warning(
+            "%s is on %s, where neither a memory map nor a lock can be relied on: %s", said.directory, kind, cure
+        )
 
     def _store(self, held: ExitStack) -> Store:
         if not self.shared:
@@ -172,6 +175,9 @@ class LMDBTransport(Transport):
 
     async def last(self) -> tuple[Position, str]:
         return await self._call(lambda store: store.last())
+
+    async def history(self) -> History:
+        return await self._call(lambda store: store.history())
 
     async def check(self) -> None:
         await self._call(lambda store: store.check())

@@ -20,6 +20,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from transports.contract import (
     EARLIEST,
     Entry,
+    History,
     HistoryTrimmed,
     IdempotencyConflict,
     InvalidTransport,
@@ -270,6 +271,18 @@ class RedisTransport(Transport):
             if entries := self._entries([Raw.of(entry) for entry in reply]):
                 return entries[0].position, entries[0].update.id
         return (Raw.of(reply[0]).position if reply else 0), EARLIEST
+
+    async def history(self) -> History:
+        line, key = self._open().reads, self._keys.updates
+        entries, size = await line.ask("XLEN", key), await line.ask("MEMORY", "USAGE", key)
+        oldest = [Raw.of(each) for each in await line.ask("XRANGE", key, "-", "+", "COUNT", 1)]
+        newest_id = (await self.last())[1]
+        if not oldest:
+            return History(0, 0, None, None, newest_id)
+        named = self._entries(oldest)
+        return History(
+            entries, size, (oldest[0].position >> 64) / 1000, named[0].update.id if named else None, newest_id
+        )
 
     async def check(self) -> None:
         await self._open().writes.ask("SET", self._keys.check, "written by a health check", "PX", 60_000)

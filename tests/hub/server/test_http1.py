@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from hub.observe.counts import Ended
 from tests.hub.serving import DEADLINE, PUBLISHER, TOPIC, Served, serving, until
 
 PATH = "/.well-known/mercure"
@@ -186,7 +187,7 @@ async def test_a_client_of_http_1_0_is_never_chunked(served: Served) -> None:
     await served.live(1)
     event_id = await served.publish("x")
     for stream in list(served.hub.streams.open):
-        stream.finish()
+        stream.finish(Ended.DRAIN)
     async with asyncio.timeout(DEADLINE):
         answer = await reader.read()
     head, _, body = answer.partition(b"\r\n\r\n")

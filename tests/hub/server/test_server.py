@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from hub.auth.keys import sign
-from hub.cli.minting import of_1_0
+from hub.cli.minting import Grant, of_1_0
 from hub.config.values import seconds
 from hub.fanout.wire import CHATTER
 from hub.server import head
@@ -204,7 +204,7 @@ async def test_a_proxys_word_on_the_scheme_counts_past_asgi_too() -> None:
     """A 1.0 token for the hub's http URL is none for its https URL, which the proxy says was asked."""
     issuer, now = "https://issuer.example", time.time()
     async with serving(trusted_issuers=(issuer,)) as running:
-        claims = of_1_0(["*"], [], now + 60, now=now, issuer=issuer, audience=running.url)
+        claims = of_1_0(Grant(["*"], [], 60), now, issuer, running.url)
         headers = bearer(sign(claims, KEY, "HS256", type="at+jwt"))
         assert (await running.post({"topic": TOPIC}, headers=headers)).status_code == 200
         for proto, status in (("https", 401), ("http", 200)):
