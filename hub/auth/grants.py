@@ -27,6 +27,7 @@ class Grants(NamedTuple):
     """What a token allows. ``expires``, in Unix seconds, is when a stream opened with it must end.
 
     ``generation``: the token's own; None: there was none. ``verified``: with which key, where there was one.
+    ``subject``: whose token it is (``sub``), or else a mark of the token itself; empty without one.
     """
 
     publish: tuple[Matcher, ...] = ()
@@ -35,6 +36,7 @@ class Grants(NamedTuple):
     payloads: tuple[Payload, ...] = ()
     generation: Generation | None = None
     verified: Verified | None = None
+    subject: str = ""
 
     def payload(self, matcher: Matcher, matching: Matching) -> Any:
         """What is attached to a subscription; its matcher is taken for a topic (spec "Payloads")."""

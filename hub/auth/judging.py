@@ -63,7 +63,9 @@ class Judge:
             self._check_audience(token.claims, checks)
         grants = (grants_1_0 if generation is Generation.V1 else grants_0x)(token.claims, self.matching)
         self._check_times(token.claims, grants, now, checks)
-        return grants._replace(verified=verified)
+        named = token.claims.get("sub")
+        subject = f"{shown(claims.get('iss'))} {named}" if named and isinstance(named, str) else digest(text)
+        return grants._replace(verified=verified, subject=subject)
 
     def _parts(self, text: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         try:
@@ -171,7 +173,12 @@ def expired(seconds: float, **facts: object) -> InvalidToken:
 
 def fingerprint(text: str) -> str:
     """What an operator can compare a token with, and nobody can use."""
-    return sha256(text.encode(errors="surrogatepass")).hexdigest()[:8]
+    return digest(text)[:8]
+
+
+def digest(text: str) -> str:
+    """SHA-256, as hexadecimal digits."""
+    return sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def shown(value: object) -> str:

@@ -77,6 +77,15 @@ class Settings:
     admin_listen: tuple[values.Address, ...] = described(
         values.addresses, "HOST:PORT …", "", "Addresses for health alone, beside those that clients reach."
     )
+    max_connections: int = described(
+        values.limit, "N", "0", "Open connections of one process; beyond, publishers get 429; `0`: no limit."
+    )
+    max_subscriptions_per_client: int = described(
+        values.limit, "N", "0", "Streams of one token's `sub`, or of one address without a token; `0`: no limit."
+    )
+    publish_rate: float = described(
+        values.rate, "N/s", "0", "Updates a second of one token's `sub`; beyond, it gets 429; `0`: no limit."
+    )
     metrics: bool = described(values.boolean, "", "off", "Serve `/metrics` to clients too, not only on `admin_listen`.")
     stats_topics: bool = described(
         values.boolean, "", "off", "Name topics in `/stats`, instead of telling them apart by hashes."

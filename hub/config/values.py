@@ -77,6 +77,19 @@ def workers(value: str) -> int:
     return number
 
 
+def limit(value: str) -> int:
+    """A whole number; 0 is no limit."""
+    return 0 if value == "0" else count(value)
+
+
+def rate(value: str) -> float:
+    """So many a second, a minute or an hour: ``100/s``, ``10/m``; 0 is no limit."""
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)(?:/([smh]))?", value)
+    if match is None:
+        raise ValueError(f"{value[:40]!r} is not a rate such as 100/s or 10/m")
+    return float(match[1]) / {"s": 1, "m": 60, "h": 3600}[match[2] or "s"]
+
+
 def choice(*known: str) -> Reader:
     """A reader that takes one of ``known``, as it is spelled."""
 

@@ -72,6 +72,7 @@ class HubServer(uvicorn.Server):
         self.stopping = asyncio.Event()
         self._descriptors = Descriptors()
         hub.on_failure = self.stopping.set
+        hub.limits.connections = lambda: len(self.server_state.connections)
 
     def told_to_end(self, number: signal.Signals) -> None:
         """SIGTERM and SIGINT begin the drain; a SIGINT after that, Ctrl-C once more, is for not waiting for it."""

@@ -21,7 +21,7 @@ from hub.auth.sources import Rings, rings_of
 from hub.config.settings import Settings
 from hub.fanout.audiences import Audiences
 from hub.fanout.dispatcher import Dispatcher
-from hub.fanout.stream import Log, Streams
+from hub.fanout.stream import Log, Stream, Streams
 from hub.fanout.timers import TimerWheel
 from hub.fanout.wire import Direct, Offer
 from hub.generations import PATH
@@ -36,6 +36,7 @@ from hub.web.access import access_logged
 from hub.web.admin import Admin
 from hub.web.cors import Cors
 from hub.web.health import Ready, live
+from hub.web.limits import Limits, crowded
 from hub.web.metadata import METADATA_PATH, Metadata, Methods
 from hub.web.publish import Publish, failure_of
 from hub.web.subscribe import Subscribe
@@ -82,8 +83,7 @@ class Hub:
             counts=self.counts,
         )
         self.active = ActiveSubscriptions(self.transport, self.matching) if settings.subscriptions else None
-        if self.active is not None:
-            self.streams.on_lost = self.active.end
+        self.streams.on_lost = self._ended
         self._dispatcher = Dispatcher(self.log, audiences, self.streams)
         self._tasks: list[asyncio.Task[None]] = []
         self._fetching: dict[RemoteSet, asyncio.Task[None]] = {}
@@ -93,15 +93,17 @@ class Hub:
         self._hurried = asyncio.Event()
         self.settings = settings
         self.cors = Cors(settings.cors_origins)
+        self.limits = Limits(settings.max_connections, settings.max_subscriptions_per_client, settings.publish_rate)
         self.admin = Admin(self.transport, self.lifecycle, self.streams, self.counts, name_topics=settings.stats_topics)
         shared = (self.lifecycle, self.authorizer, self.matching, self.cors)
-        self._publish = Publish(self.transport, *shared, settings.max_request_body_size, self.counts)
+        self._publish = Publish(self.transport, *shared, settings.max_request_body_size, self.counts, self.limits)
         self._subscribe = Subscribe(
             self.streams,
             *shared,
             settings.max_request_body_size,
             settings.write_timeout,
             settings.protocol,
+            self.limits,
             self.active,
         )
         named = [each.identifier for each in settings.issuers if each.authorization_server]
@@ -113,9 +115,14 @@ class Hub:
             settings.subscriptions,
         )
 
+    def _ended(self, stream: Stream) -> None:
+        self.limits.ended(stream)
+        if self.active is not None:
+            self.active.end(stream)
+
     def direct(self, scope: Scope, body: bytes, offer: Offer) -> bool:
         """`hub.fanout.wire.Direct`: the two hot paths, before the router and the middleware."""
-        if scope["path"] != PATH or self.settings.access_log or not self.answers_on(scope):
+        if scope["path"] != PATH or self.settings.access_log or not self.answers_on(scope) or self.crowded:
             return False
         if scope["method"] == "POST":
             return self._publish.direct(scope, body, offer)
@@ -136,6 +143,11 @@ class Hub:
         self.counts.behind(self.streams.behind)
         self.refusals.flush()
         self.admin.tick()
+
+    @property
+    def crowded(self) -> bool:
+        """Whether there are more connections than there may be."""
+        return self.limits.crowded(len(self.streams.open))
 
     def answers_on(self, scope: Scope) -> bool:
         """Whether the request's origin is one of ``public_urls``, where those are set."""
@@ -314,6 +326,7 @@ class Application(Starlette):
 
     direct: Direct
     answers_on: Callable[[Scope], bool]
+    is_crowded: Callable[[], bool]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == "*":
@@ -323,6 +336,8 @@ class Application(Starlette):
             # RFC 9110 section 15.5.20.
             misdirected = Problem(421, "this hub does not answer on that host: it has other public URLs")
             await misdirected.response()(scope, receive, send)
+        elif scope["type"] == "http" and scope["method"] == "POST" and self.is_crowded():
+            await crowded().response()(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 
@@ -337,6 +352,7 @@ def application(hub: Hub) -> Application:
     )
     app.direct = hub.direct
     app.answers_on = hub.answers_on
+    app.is_crowded = lambda: hub.crowded
     return app
 
 

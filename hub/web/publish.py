@@ -21,6 +21,7 @@ from hub.observe.counts import Counts, Failure
 from hub.problems import Problem
 from hub.web.cors import Cors
 from hub.web.forms import check_form, read_body
+from hub.web.limits import Limits
 from hub.web.publication import Form, idempotency_key, parse_form, update_from
 from transports import (
     ForwardsInStandby,
@@ -74,6 +75,7 @@ class Publish:
     cors: Cors
     max_body: int
     counts: Counts
+    limits: Limits
 
     def direct(self, scope: Scope, body: bytes, offer: Offer) -> bool:
         """`hub.fanout.wire.Direct`: store an update whose request is sound and not large."""
@@ -137,6 +139,7 @@ class Publish:
         """Raises `Problem`."""
         update = update_from(form, self.matching)
         self.authorizer.allow_publish(permission.grants, update.topics)
+        self.limits.take_one(permission.grants)
         if permission.key is not None:
             update = update._replace(idempotency_key=permission.key, fingerprint=sha256(body).hexdigest()[:32])
         return update

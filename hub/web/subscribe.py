@@ -25,6 +25,7 @@ from hub.presence.active import ActiveSubscriptions
 from hub.problems import Problem
 from hub.web.cors import Cors
 from hub.web.forms import check_form, pairs, read_body
+from hub.web.limits import Limits
 from transports import EARLIEST, Position, TransportClosed, TransportUnavailable
 
 JITTER = 0.1
@@ -77,6 +78,10 @@ def last_event_id(
     return next((value for name, value in pairs if name in names), None) or None
 
 
+SOON, LATER = 1000, 10_000
+"""Milliseconds until a subscriber that can't be served shall come back: one too early, and one too many."""
+
+
 class Query(NamedTuple):
     """What a request asks for, and may get. ``last_event_id``: None for what is new from now on."""
 
@@ -100,11 +105,12 @@ class Subscribe:
     max_body: int
     write_timeout: float
     protocol: Protocol
+    limits: Limits
     active: ActiveSubscriptions | None = None
 
     def direct(self, scope: Scope, offer: Offer) -> bool:
         """`hub.fanout.wire.Direct`: begin a stream that asks for nothing of the past."""
-        if not self.lifecycle.serving:
+        if not self.lifecycle.serving or self.limits.max_subscriptions:
             return False
         try:
             query = self._query_of(HTTPConnection(scope), b"")
@@ -114,7 +120,7 @@ class Subscribe:
             return False
         offer.begin(_RAW_STREAM_HEADERS + self.cors.headers(scope), HEARTBEAT)
         if (wire := taken_over(offer)) is not None:
-            self._start(wire, query, None)
+            self._start(wire, query, None, "")
         return True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -124,6 +130,10 @@ class Subscribe:
             await self._come_back(request, body)(scope, receive, send)
             return
         query = self._query_of(request, body)
+        client = query.grants.subject or (request.client.host if request.client else "-")
+        if self.limits.crowded(len(self.streams.open)) or self.limits.has_enough(client):
+            await self._come_back(request, body, LATER)(scope, receive, send)
+            return
         try:
             cursor, headers = await self._cursor(query.last_event_id)
         except (TransportUnavailable, TransportClosed):
@@ -136,7 +146,7 @@ class Subscribe:
         # Some proxies pass the head on only once the body has begun.
         await send({"type": "http.response.body", "body": HEARTBEAT, "more_body": True})
         wire, carry = wire_for(scope, receive, send)
-        self._start(wire, query, cursor)
+        self._start(wire, query, cursor, client)
         if carry is not None:
             await carry()
 
@@ -174,25 +184,26 @@ class Subscribe:
         names = [NAMES[generation].told_in for generation in generations_in(self.protocol)]
         return _raw(STREAM_HEADERS | dict.fromkeys(names, told))
 
-    def _come_back(self, request: Request, body: bytes) -> Response:
-        """A stream that ends at once: `EventSource` reconnects after it, but gives up for good on an error.
+    def _come_back(self, request: Request, body: bytes, pause: int = SOON) -> Response:
+        """A stream that ends at once: `EventSource` reconnects after ``pause`` ms, but gives up for good on an error.
 
         Nothing was sent and nothing is lost, so that the client stands where it said it stands.
         """
         header = request.headers.get("Last-Event-ID")
         asked = last_event_id(header, _parameters(request, body), generations_in(self.protocol))
-        response = Response(ServerSentEvent(retry=1000, sep="\n").encode(), headers={"Connection": "close"})
+        response = Response(ServerSentEvent(retry=pause, sep="\n").encode(), headers={"Connection": "close"})
         told = asked if asked is None or _may_exist(asked) else EARLIEST
         response.raw_headers += _RAW_STREAM_HEADERS if told is None else self._raw_headers_after(told)
         return response
 
-    def _start(self, wire: Wire, query: Query, cursor: Position | None) -> None:
-        """``cursor``: None for what the audience gets from now on."""
+    def _start(self, wire: Wire, query: Query, cursor: Position | None, client: str) -> None:
+        """``cursor``: None for what the audience gets from now on. ``client``: who it is, for its limit."""
         audience = self.streams.audiences.enter(query.matchers, query.grants.subscribe)
         if cursor is None:
             cursor = self.streams.log.passed(audience)
         stream = Stream(self.streams, wire, audience, cursor, self._deadline(query.grants.expires))
         stream.verified = query.grants.verified
+        self.limits.subscribed(stream, client)
         if self.active is not None:
             self.active.begin(stream, query.matchers, query.grants)
         stream.start()

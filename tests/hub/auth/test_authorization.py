@@ -507,10 +507,11 @@ def test_selectors_grant_by_list() -> None:
     claim = {"publish": ["*"], "subscribe": ["https://example.com/{id}", "a"], "payload": 1}
     grants = hub().subscriber(request(token=legacy(mercure=claim)))
     assert grants[:3] == (topics("*"), topics("https://example.com/{id}", "a"), None)
-    assert hub().subscriber(request(token=legacy(**{"https://mercure.rocks/": claim}))) == grants  # type: ignore[arg-type]
+    namespaced = hub().subscriber(request(token=legacy(**{"https://mercure.rocks/": claim})))  # type: ignore[arg-type]
+    assert namespaced._replace(subject=grants.subject) == grants
     nothing = Grants(generation=Generation.V0, verified=grants.verified)
-    assert hub().subscriber(request(token=legacy(mercure={}))) == nothing
-    assert hub().subscriber(request(token=legacy(mercure={"publish": None}))) == nothing
+    for claim in ({}, {"publish": None}):
+        assert hub().subscriber(request(token=legacy(mercure=claim)))._replace(subject="") == nothing
 
 
 @pytest.mark.parametrize(

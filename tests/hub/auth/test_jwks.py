@@ -131,7 +131,7 @@ async def test_a_rotating_issuer(issuer: Issuer, monkeypatch: pytest.MonkeyPatch
             assert await publishes(served, first) == 200
             del issuer.keys["first"]
             assert await publishes(served, issuer.token(audience, "publish", kid="second", iss="https://other")) == 401
-            await served.post({}, headers=bearer(unknown_key(issuer, audience)))
+            assert await publishes(served, unknown_key(issuer, audience)) == 401
             async with asyncio.timeout(DEADLINE):
                 async for _ in subscription.response.aiter_bytes():
                     continue
