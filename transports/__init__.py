@@ -5,6 +5,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from transports.contract import (
     EARLIEST,
+    Dated,
     Entry,
     ForwardsInStandby,
     History,
@@ -28,6 +29,7 @@ from transports.presence import DEAD, Presence
 __all__ = [
     "DEAD",
     "EARLIEST",
+    "Dated",
     "Entry",
     "ForwardsInStandby",
     "History",

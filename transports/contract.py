@@ -137,6 +137,13 @@ class Entry(NamedTuple):
     update: Update
 
 
+class Dated(NamedTuple):
+    """An entry, and when it came in Unix seconds; None: the store does not know."""
+
+    entry: Entry
+    time: float | None
+
+
 class Receipt(NamedTuple):
     """What an append came to: where the update stands, under which id.
 
@@ -265,6 +272,10 @@ class Transport(ABC):
 
         Trimming never takes the newest entry.
         """
+
+    async def dated(self, after: Position, limit: int) -> Sequence[Dated]:
+        """What `read` returns, with the times. Raises the same."""
+        return [Dated(entry, None) for entry in await self.read(after, limit)]
 
     async def history(self) -> History:
         """How much the log holds; asked now and then, by people and for metrics."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from transports.contract import (
     EARLIEST,
+    Dated,
     Entry,
     History,
     HistoryTrimmed,
@@ -173,6 +174,9 @@ class MemoryTransport(Transport):
     async def last(self) -> tuple[Position, str]:
         self._must_be_open()
         return self._last
+
+    async def dated(self, after: Position, limit: int) -> Sequence[Dated]:
+        return [Dated(entry, self._times[self._slot(entry.position)]) for entry in await self.read(after, limit)]
 
     async def history(self) -> History:
         self._must_be_open()

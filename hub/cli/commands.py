@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -338,39 +338,77 @@ def health(ready: bool, listen: str | None, url: str | None, dev: bool) -> None:
         click.echo(client.fetch(asked + path, PROBE_TIMEOUT, verify=False).strip())
 
 
+@main.command()
+@click.option("--transport-url", metavar="URL", help="A store that no other process has for itself.")
+@click.option("--listen", metavar="HOST:PORT", help="The admin listener of a running hub.  [MERCURE_ADMIN_LISTEN]")
+@click.option("--after", metavar="ID", help="Go on after this event: the last one of what was exported before.")
+def export(transport_url: str | None, listen: str | None, after: str | None) -> None:
+    """Write a history to standard output, private updates too: one JSON object a line, in order.
+
+    From a store by its URL, or from a running hub that has it for itself, through its admin listener.
+    """
+    from hub.cli import histories
+
+    with _histories():
+        for part in histories.exported(_admin_url(listen), transport_url, after):
+            sys.stdout.buffer.write(part)
+        sys.stdout.flush()
+
+
+def _admin_url(listen: str | None) -> str:
+    with _invalid_settings():
+        return http_url(probe_address(listen, os.environ))
+
+
 @main.command("import")
-@click.option("--bolt", type=click.Path(dir_okay=False), required=True, metavar="FILE", help="A Go hub's Bolt file.")
+@click.argument("file", type=click.File("rb"), default="-")
+@click.option("--bolt", type=click.Path(dir_okay=False), metavar="FILE", help="A Go hub's Bolt file instead.")
 @click.option("--bucket", default="updates", show_default=True, help="Where it has its updates.")
 @click.option("--transport-url", metavar="URL", help="Where to.  [MERCURE_TRANSPORT_URL]")
-def import_(bolt: str, bucket: str, transport_url: str | None) -> None:
-    """Bring the history of another hub into a store, in its order and under its ids.
+def import_(file: IO[bytes], bolt: str | None, bucket: str, transport_url: str | None) -> None:
+    """Bring a history into a store, in its order and under its ids: what `export` has written, or a Bolt file.
 
     An update that the store has already is left out: what was interrupted is repeated.
     """
-    import asyncio
-    from pathlib import Path
-
-    from hub.migration.bolt import InvalidBolt
-    from hub.migration.history import import_bolt
-    from transports import InvalidTransport, TransportError, open_transport
+    from hub.cli import histories
 
     with _invalid_settings():
         url = setting("transport_url", {"transport_url": transport_url}, os.environ)
+    with _histories():
+        done = histories.imported(url, histories.updates_of(file, bolt, bucket))
+    click.echo(f"{done.appended} imported, {done.known} were there, {done.skipped} are no updates")
 
-    async def run() -> None:
-        transport = open_transport(url)
-        try:
-            await transport.open()
-            done = await import_bolt(Path(bolt), transport, bucket=bucket)
-        finally:
-            await transport.close()
-        click.echo(f"{done.appended} imported, {done.known} were there, {done.skipped} are no updates")
+
+@main.command()
+@click.argument("directory", type=click.Path(file_okay=False))
+@click.option("--transport-url", metavar="URL", help="A store that no other process has for itself.")
+@click.option("--listen", metavar="HOST:PORT", help="The admin listener of a running hub.  [MERCURE_ADMIN_LISTEN]")
+def backup(directory: str, transport_url: str | None, listen: str | None) -> None:
+    """Copy the history of a running hub to a new DIRECTORY, which lmdb:// opens.
+
+    The hub goes on meanwhile; what comes after the begin is not in the copy, which is there only once it is whole.
+    """
+    from hub.cli import histories
+
+    with _histories():
+        count = histories.backed_up(directory, _admin_url(listen), transport_url)
+    click.echo(f"{count} updates are in {directory}")
+
+
+@contextmanager
+def _histories() -> Iterator[None]:
+    from hub.client.client import Refused, Unreachable
+    from hub.migration.bolt import InvalidBolt
+    from hub.portable import InvalidLine, NothingAfter
+    from transports import HistoryTrimmed, InvalidTransport, TransportError
 
     try:
-        asyncio.run(run())
-    except (InvalidBolt, InvalidTransport) as error:
+        yield
+    except (InvalidBolt, InvalidLine, InvalidTransport, NothingAfter) as error:
         raise Failure(error, 2) from None
-    except TransportError as error:
+    except HistoryTrimmed:
+        raise Failure("the history was trimmed meanwhile, beyond what was read: begin anew") from None
+    except (Refused, Unreachable, TransportError) as error:
         raise Failure(error) from None
 
 

@@ -90,6 +90,13 @@ def fetch(url: str, timeout: float = CONNECT_TIMEOUT, *, verify: bool = True) ->
         return _content(response)
 
 
+def stream(url: str, timeout: float = CONNECT_TIMEOUT) -> Iterator[bytes]:
+    """The bytes at ``url``, in parts. Raises `Refused`, `Unreachable`: also where they break off."""
+    with _answer("GET", url, {}, timeout) as response:
+        while part := _read(response):
+            yield part
+
+
 def subscribe(
     url: str,
     *,

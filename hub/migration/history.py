@@ -1,55 +1,23 @@
-"""The history of a Go hub's Bolt file, into any transport: in its order, under its ids, and each update once."""
+"""The history of a Go hub's Bolt file: its updates, in their order, under their ids."""
 
-import asyncio
 import json
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
-from hub.migration.bolt import InvalidBolt, opened
-from transports import Transport, Update
+from hub.migration.bolt import opened
+from transports import Update
 
 BUCKET = "updates"
 """The Go hub's name for it, where ``bucket_name`` says no other."""
-TOGETHER = 500
-"""Updates that wait for the store at the same time: it commits them in one go."""
 _SEQUENCE = 8
 """Bytes of a key before the update's id."""
 
 
-class Imported(NamedTuple):
-    """How many updates are there now, how many of them were there before, and how many entries are none."""
-
-    appended: int
-    known: int
-    skipped: int
-
-
-async def import_bolt(
-    path: Path, transport: Transport, *, bucket: str = BUCKET, report: Callable[[int], None] = lambda _count: None
-) -> Imported:
-    """Append what the file holds to an open transport; ``report`` hears how many entries were read so far.
-
-    An update whose id the history has already is left out, so that an import which was interrupted is simply repeated.
-    Raises `hub.migration.bolt.InvalidBolt` and `transports.TransportError`.
-    """
-    appended = known = skipped = 0
+def updates_in(path: Path, bucket: str = BUCKET) -> Iterator[Update | None]:
+    """Each entry's update; None for one that is none. Raises `hub.migration.bolt.InvalidBolt`."""
     with opened(path) as file:
-        entries = iter(file.pairs(bucket))
-        while batch := list(islice(entries, TOGETHER)):
-            updates = [update_of(key, value) for key, value in batch]
-            wanted = [each for each in updates if each is not None]
-            there = await asyncio.gather(*(transport.position_of(each.id) for each in wanted))
-            missing = [each for each, position in zip(wanted, there, strict=True) if position is None]
-            # Once each: an id may stand twice in a file, as a publisher may have used it twice.
-            appending = [transport.submit(each) for each in {each.id: each for each in missing}.values()]
-            await asyncio.gather(*appending)
-            appended += len(appending)
-            known += len(wanted) - len(appending)
-            skipped += len(updates) - len(wanted)
-            report(appended + known + skipped)
-    return Imported(appended, known, skipped)
+        for key, value in file.pairs(bucket):
+            yield update_of(key, value)
 
 
 def update_of(key: bytes, value: bytes) -> Update | None:
@@ -74,14 +42,3 @@ def update_of(key: bytes, value: bytes) -> Update | None:
     texts = (update.id, update.data, *update.topics, update.type or "")
     fits = all(isinstance(each, str) for each in texts) and isinstance(update.private, bool)
     return update if fits and update.id and update.topics and isinstance(update.retry or 0, int) else None
-
-
-def updates_in(path: Path, bucket: str = BUCKET) -> Iterator[Update]:
-    """Those that the file holds, in their order. Raises `InvalidBolt`."""
-    with opened(path) as file:
-        for key, value in file.pairs(bucket):
-            if (update := update_of(key, value)) is not None:
-                yield update
-
-
-__all__ = ["BUCKET", "Imported", "InvalidBolt", "import_bolt", "update_of", "updates_in"]

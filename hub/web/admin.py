@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
@@ -11,13 +11,15 @@ from importlib.metadata import version
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import request_response
 from starlette.types import ASGIApp
 
 from hub.fanout.stream import Phase, Streams
-from hub.lifecycle import Lifecycle
+from hub.lifecycle import Lifecycle, unavailable
 from hub.observe.counts import Counts
+from hub.portable import NothingAfter, exported
+from hub.problems import Problem
 from transports import History, Transport, TransportError
 from transports.urls import redact
 
@@ -48,6 +50,7 @@ class Admin:
         return {
             "/metrics": {"GET": request_response(self.metrics)},
             "/stats": {"GET": request_response(self.stats)},
+            "/export": {"GET": request_response(self.export)},
         }
 
     def tick(self) -> None:
@@ -103,6 +106,26 @@ class Admin:
             },
             headers=_NO_STORE,
         )
+
+    async def export(self, request: Request) -> Response:
+        """The whole history, private updates too, as lines of JSON; ``?after=ID`` goes on after an event.
+
+        Raises `Problem` 404 and 503.
+        """
+        parts = exported(self.transport, request.query_params.get("after"))
+        try:
+            first = await anext(parts, b"")
+        except NothingAfter as error:
+            raise Problem(404, str(error)) from None
+        except TransportError:
+            raise unavailable("the store of this hub does not answer; try again") from None
+
+        async def whole() -> AsyncIterator[bytes]:
+            yield first
+            async for part in parts:
+                yield part
+
+        return StreamingResponse(whole(), media_type="application/jsonl", headers=_NO_STORE)
 
     @property
     def _scheme(self) -> str:

@@ -14,6 +14,7 @@ import lmdb
 
 from transports.contract import (
     EARLIEST,
+    Dated,
     Entry,
     History,
     HistoryTrimmed,
@@ -212,6 +213,13 @@ class Store:
         """`Transport.read`. ``from_start``: 0 asks for whatever is left; else it is a position like any."""
         first, rows = self._rows(after, limit, PAGE_BYTES, from_start=from_start)
         return [self._entry(position, row) for position, row in enumerate(rows, first)]
+
+    def dated(self, after: Position, limit: int) -> list[Dated]:
+        """`Transport.dated`."""
+        first, rows = self._rows(after, limit, PAGE_BYTES, from_start=True)
+        times = (milliseconds_of(row) / 1000 for row in rows)
+        entries = (self._entry(position, row) for position, row in enumerate(rows, first))
+        return [Dated(entry, time) for entry, time in zip(entries, times, strict=True)]
 
     def page(self, after: Position, limit: int, size: int) -> Page:
         """`Transport.page`."""

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import TypeVar
 
 from transports.contract import (
+    Dated,
     Entry,
     History,
     InvalidTransport,
@@ -175,6 +176,9 @@ class LMDBTransport(Transport):
 
     async def last(self) -> tuple[Position, str]:
         return await self._call(lambda store: store.last())
+
+    async def dated(self, after: Position, limit: int) -> Sequence[Dated]:
+        return await self._call(lambda store: store.dated(after, limit))
 
     async def history(self) -> History:
         return await self._call(lambda store: store.history())

@@ -19,6 +19,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from transports.contract import (
     EARLIEST,
+    Dated,
     Entry,
     History,
     HistoryTrimmed,
@@ -271,6 +272,9 @@ class RedisTransport(Transport):
             if entries := self._entries([Raw.of(entry) for entry in reply]):
                 return entries[0].position, entries[0].update.id
         return (Raw.of(reply[0]).position if reply else 0), EARLIEST
+
+    async def dated(self, after: Position, limit: int) -> Sequence[Dated]:
+        return [Dated(entry, (entry.position >> 64) / 1000) for entry in await self.read(after, limit)]
 
     async def history(self) -> History:
         line, key = self._open().reads, self._keys.updates

@@ -510,8 +510,9 @@ def test_selectors_grant_by_list() -> None:
     namespaced = hub().subscriber(request(token=legacy(**{"https://mercure.rocks/": claim})))  # type: ignore[arg-type]
     assert namespaced._replace(subject=grants.subject) == grants
     nothing = Grants(generation=Generation.V0, verified=grants.verified)
-    for claim in ({}, {"publish": None}):
-        assert hub().subscriber(request(token=legacy(mercure=claim)))._replace(subject="") == nothing
+    empty: list[dict[str, None]] = [{}, {"publish": None}]
+    for each in empty:
+        assert hub().subscriber(request(token=legacy(mercure=each)))._replace(subject="") == nothing
 
 
 @pytest.mark.parametrize(

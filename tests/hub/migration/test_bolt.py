@@ -14,7 +14,8 @@ import pytest
 
 from hub.cli.commands import main
 from hub.migration.bolt import InvalidBolt, opened
-from hub.migration.history import import_bolt, update_of
+from hub.migration.history import update_of, updates_in
+from hub.portable import import_updates
 from tests.e2e.processes import Hubs, Receipt, replay
 from tests.hub.cli.test_commands import run
 from tests.needs import needs
@@ -84,7 +85,7 @@ async def test_an_old_id_is_a_place_in_the_history(large: Path, hubs: Hubs, tmp_
 
 
 async def imported(transport: Transport, path: Path) -> tuple[int, int, int]:
-    return await import_bolt(path, transport)
+    return await import_updates(updates_in(path), transport)
 
 
 async def test_an_import_is_repeated_safely(small: Path) -> None:
