@@ -8,7 +8,8 @@ client asks), `presence` (who is there), `fanout` (from the log to every subscri
 ``docs/architecture.md`` has the map.
 """
 
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False
+"""As type checkers take it; importing `typing` would cost every health check 10 ms."""
 
 if TYPE_CHECKING:
     from hub.config.settings import Settings
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Settings", "create_app"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Imported when they are asked for: a container's health check starts often, and needs none of it (PEP 562)."""
     if name == "Settings":
         from hub.config.settings import Settings

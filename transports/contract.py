@@ -282,6 +282,10 @@ class Transport(ABC):
         oldest = await self.read(0, 1)
         return History(None, None, None, oldest[0].update.id if oldest else None, (await self.last())[1])
 
+    async def remarks(self) -> Sequence[str]:
+        """What an operator should know of the store before a hub serves from it, in sentences."""
+        return ()
+
     @abstractmethod
     async def check(self) -> None:
         """Really exercise the store: write and read something that no cursor sees."""

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 import click
 
 from hub.cli import options
-from hub.cli.options import Failure, Group, http_url, tell
+from hub.cli.options import Failure, Group, http_url, hub_url, tell
 from hub.config.settings import DEV_KEY, Settings, load, probe_address, setting
 from hub.config.sources import InvalidSetting, variable
 from hub.config.values import origin_of, seconds
@@ -250,7 +250,7 @@ def _minting() -> Iterator[None]:
 
 @main.command()
 @click.option("--topic", "topics", multiple=True, required=True, help="The canonical one first, then alternates.")
-@click.option("--data", help="What to publish.  [standard input, less one newline at its end]")
+@click.option("--data", help="What to publish; @FILE: what stands there, -: standard input, less one newline.  [-]")
 @click.option("--private", is_flag=True, help="Only for subscribers whose token covers one of the topics.")
 @click.option("--id", help="The update's id.  [the hub chooses one]")
 @click.option("--type", help="The event's type.")
@@ -272,8 +272,20 @@ def publish(
 
     token = bearer or _token_for(update["topics"], key, alg, dev)
     with _outcome():
-        content = sys.stdin.buffer.read().decode().removesuffix("\n") if data is None else data
-        click.echo(client.publish(url, data=content, token=token, **update))
+        click.echo(client.publish(hub_url(url), data=_content(data), token=token, **update))
+
+
+def _content(data: str | None) -> str:
+    """ValueError: the file can't be read, or is not UTF-8."""
+    if data is None or data == "-":
+        return sys.stdin.buffer.read().decode().removesuffix("\n")
+    if not data.startswith("@"):
+        return data
+    try:
+        with open(data[1:], "rb") as file:
+            return file.read().decode()
+    except OSError as error:
+        raise ValueError(f"--data: {data[1:]!r} cannot be read: {error.strerror}") from None
 
 
 def _token_for(topics: tuple[str, ...], key: str | None, alg: str | None, dev: bool) -> str | None:
@@ -316,7 +328,7 @@ def subscribe(url: str, bearer: str | None, count: int | None, as_json: bool, **
             "nothing to subscribe to: add --topic, --match or --match-urlpattern, such as --topic '*'"
         )
     with _outcome():
-        for number, event in enumerate(client.subscribe(url, token=bearer, report=tell, **query), 1):
+        for number, event in enumerate(client.subscribe(hub_url(url), token=bearer, report=tell, **query), 1):
             click.echo(json.dumps(event._asdict(), ensure_ascii=False) if as_json else str(event))
             if number == count:
                 return
@@ -442,52 +454,18 @@ def migrate_check(files: tuple[str, ...]) -> None:
 @options.dev
 @options.settings_flags
 def check(dev: bool, **flags: object) -> None:
-    """Say what serve would make of the same flags and variables; exit code 0, or 2 and 1 as serve would fail."""
+    """Say what serve would meet with the same flags and variables; exit code 0, or 2 and 1 as serve would fail."""
     import asyncio
+
+    from hub.cli.checking import findings
 
     settings = _load(flags, os.environ, dev)
     for name, value in settings.shown().items():
         click.echo(f"{name}: {' '.join(map(str, value)) if isinstance(value, tuple) else value}")
-    sys.exit(max(_check_keys(settings), asyncio.run(_check_store(settings))))
-
-
-def _check_keys(settings: Settings) -> int:
-    from hub.auth.keys import InvalidKey
-    from hub.auth.sources import rings_of
-
-    try:
-        rings = rings_of(settings)
-    except InvalidKey as error:
-        return _found(f"keys: {error}", 2)
-    for role, ring in (("publishers", rings.publisher), ("subscribers", rings.subscriber)):
-        shown = ", ".join(f"{each.algorithm}{', so short that it can be guessed' * each.weak}" for each in ring.keys)
-        _found(f"keys of {role}: {shown or 'none at hand'}")
-    for each in rings.remote:
-        _found(f"keys are fetched from {each.url}")
-    return 0
-
-
-async def _check_store(settings: Settings) -> int:
-    from hub.server.workers import demand_shared
-    from transports import InvalidTransport, TransportError, open_transport
-
-    try:
-        transport = open_transport(settings.transport_url)
-        demand_shared(transport, settings.workers)
-        try:
-            await transport.open()
-            await transport.check()
-            newest = (await transport.last())[1]
-        finally:
-            await transport.close()
-    except TransportError as error:
-        return _found(f"store: {error}", 2 if isinstance(error, InvalidTransport) else 1)
-    return _found(f"store: ok, its newest event is {newest}")
-
-
-def _found(sentence: str, code: int = 0) -> int:
-    click.echo(sentence if code == 0 else f"FAILS {sentence}")
-    return code
+    found = asyncio.run(findings(settings))
+    for each in found:
+        click.echo(each.sentence if each.code == 0 else f"FAILS {each.sentence}")
+    sys.exit(max(each.code for each in found))
 
 
 if __name__ == "__main__":

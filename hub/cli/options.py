@@ -57,6 +57,13 @@ def http_url(listen: Listen) -> str:
     return f"{'https' if listen.tls else 'http'}://{shown_address((host, listen.port))}"
 
 
+def hub_url(url: str) -> str:
+    """The hub at a URL without a path is where every hub is."""
+    scheme, separator, rest = url.partition("://")
+    host, _, path = rest.partition("/")
+    return url if path or not separator else f"{scheme}://{host}{PATH}"
+
+
 class Group(click.Group):
     """Knows ``caddy`` also by the path that the Go hub's image has it at: a container's command may begin with it."""
 

@@ -105,6 +105,10 @@ class Store:
             self._has_room()
         return results
 
+    def capacity(self) -> int:
+        """Bytes that the file may come to."""
+        return self._environment.capacity()
+
     def _look_for_room(self) -> int:
         """The capacity as it is now; a volume gets fuller and emptier without us."""
         self._room = self._environment.capacity()

@@ -16,17 +16,22 @@ import os
 import struct
 from contextlib import suppress
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import lmdb
 
-from transports.contract import Position
-from transports.lmdb.rows import milliseconds_of, rest_of
+from transports.contract import Position, Update
+from transports.lmdb.rows import milliseconds_of, rest_of, row_of
 
 DATA = "data.mdb"
 """The file's name in its directory, which LMDB chooses."""
 FORMAT = b"2"
+_FORMAT_1 = b"1"
+"""Version 0.1 began with it: a row was its milliseconds, then the update's JSON. Opening it makes it format 2."""
+_TOGETHER = 1000
+"""Rows that one transaction brings into the newer format."""
 FILL = 0.75
 """The share of the map above which the oldest go, whatever ``size`` says.
 
@@ -119,14 +124,14 @@ def tables_of(env: lmdb.Environment) -> Tables:
             raise BadStore("data.mdb belongs to another program; name another directory")
         meta = env.open_db(b"meta", txn=txn)
         found = txn.get(b"format", db=meta)
-        if found not in (None, FORMAT):
+        if found not in (None, FORMAT, _FORMAT_1):
             raise BadStore(
                 f"written by another version of the hub (format {found!r}, this one knows {FORMAT!r}); "
                 "run that version, or name another directory"
             )
         if found is None:  # else nothing is written: a store opens on a full disk too
             txn.put(b"format", FORMAT, db=meta)
-        return Tables(
+        tables = Tables(
             env.open_db(b"updates", txn=txn),
             env.open_db(b"ids", txn=txn, dupsort=True, dupfixed=True),
             env.open_db(b"keys", txn=txn),
@@ -134,6 +139,27 @@ def tables_of(env: lmdb.Environment) -> Tables:
             env.open_db(b"presence", txn=txn),
             meta,
         )
+    if found == _FORMAT_1:
+        _migrate(env, tables)
+    return tables
+
+
+def _migrate(env: lmdb.Environment, tables: Tables) -> None:
+    """Bring each row into the newer format, a part in each transaction; one that was interrupted goes on.
+
+    A row of format 1 says so itself: JSON begins where one of format 2 has the length of less than 2 GB.
+    """
+    after = 0
+    while True:
+        with env.begin(write=True) as txn:
+            cursor = txn.cursor(tables.updates)
+            if not cursor.set_range(number(after + 1)):
+                txn.put(b"format", FORMAT, db=tables.meta)
+                return
+            for at, row in [*islice(cursor.iternext(), _TOGETHER)]:
+                if row[8:9] == b"{":
+                    txn.put(at, row_of(Update.from_json(row[8:]), milliseconds_of(row)), db=tables.updates)
+                after = int.from_bytes(at)
 
 
 def newest(txn: lmdb.Transaction[bytes], tables: Tables) -> Position:

@@ -183,6 +183,12 @@ class LMDBTransport(Transport):
     async def history(self) -> History:
         return await self._call(lambda store: store.history())
 
+    async def remarks(self) -> Sequence[str]:
+        room, wanted = await self._call(lambda store: store.capacity()), self._parameters.options.map_size
+        if room >= wanted:
+            return ()
+        return [f"the volume has room for {room >> 20} MiB, less than the map_size of {wanted >> 20} MiB"]
+
     async def check(self) -> None:
         await self._call(lambda store: store.check())
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import ssl
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, NamedTuple
 
@@ -57,6 +58,9 @@ QUIET = 60.0
 """Seconds between two lines in the log about entries that are no updates, or about a server without memory."""
 
 logger = logging.getLogger(__name__)
+
+CLOCKS = 5.0
+"""Seconds that two clocks may differ before it is worth a word."""
 
 
 class Connections(NamedTuple):
@@ -287,6 +291,14 @@ class RedisTransport(Transport):
         return History(
             entries, size, (oldest[0].position >> 64) / 1000, named[0].update.id if named else None, newest_id
         )
+
+    async def remarks(self) -> Sequence[str]:
+        seconds, microseconds = await self._open().reads.ask("TIME")
+        off = time.time() - (int(seconds) + int(microseconds) / 1e6)
+        if abs(off) < CLOCKS:
+            return ()
+        where = "behind" if off > 0 else "ahead of"
+        return [f"the server's clock is {abs(off):.0f} s {where} this machine's, and ttl= counts by it"]
 
     async def check(self) -> None:
         await self._open().writes.ask("SET", self._keys.check, "written by a health check", "PX", 60_000)
