@@ -215,6 +215,9 @@ class Transport(ABC):
     shared: bool
     """May several processes open the same URL at once, and see each other's appends?"""
 
+    one_of_a_pair = False
+    """May `open` wait for ever, while another process serves? Then requests that reach this one are not held."""
+
     presence: Presence
     """The active subscriptions of all processes that share the log, open and closed with it."""
 

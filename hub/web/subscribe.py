@@ -78,8 +78,14 @@ def last_event_id(
     return next((value for name, value in pairs if name in names), None) or None
 
 
-SOON, LATER = 1000, 10_000
-"""Milliseconds until a subscriber that can't be served shall come back: one too early, and one too many."""
+AT_ONCE, SOON, LATER = 500, 1000, 10_000
+"""Milliseconds until a subscriber that can't be served shall come back: to the other one of a pair, one that has come
+too early, and one too many."""
+FIRST_OF_A_PAIR = b"retry: %d\n" % AT_ONCE
+"""What a stream begins with where another hub is there at once: browsers wait 3 to 5 s by themselves.
+
+No empty line follows, which several clients would take for an event.
+"""
 
 
 class Query(NamedTuple):
@@ -118,7 +124,7 @@ class Subscribe:
             return False  # it is told why through ASGI
         if query.last_event_id is not None:
             return False
-        offer.begin(_RAW_STREAM_HEADERS + self.cors.headers(scope), HEARTBEAT)
+        offer.begin(_RAW_STREAM_HEADERS + self.cors.headers(scope), self._first)
         if (wire := taken_over(offer)) is not None:
             self._start(wire, query, None, "")
         return True
@@ -126,9 +132,12 @@ class Subscribe:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         body = await self._body(request)
-        if not (self.lifecycle.serving or await self.lifecycle.wait_until_serving(gone(scope))):
-            await self._come_back(request, body)(scope, receive, send)
-            return
+        if not self.lifecycle.serving:
+            # Of a pair, the other one serves: its subscribers are not held here.
+            pair = self.streams.log.transport.one_of_a_pair
+            if pair or not await self.lifecycle.wait_until_serving(gone(scope)):
+                await self._come_back(request, body, AT_ONCE if pair else SOON)(scope, receive, send)
+                return
         query = self._query_of(request, body)
         client = query.grants.subject or (request.client.host if request.client else "-")
         if self.limits.crowded(len(self.streams.open)) or self.limits.has_enough(client):
@@ -144,11 +153,15 @@ class Subscribe:
             await send({"type": "http.response.body"})
             return
         # Some proxies pass the head on only once the body has begun.
-        await send({"type": "http.response.body", "body": HEARTBEAT, "more_body": True})
+        await send({"type": "http.response.body", "body": self._first, "more_body": True})
         wire, carry = wire_for(scope, receive, send)
         self._start(wire, query, cursor, client)
         if carry is not None:
             await carry()
+
+    @property
+    def _first(self) -> bytes:
+        return FIRST_OF_A_PAIR if self.streams.log.transport.one_of_a_pair else HEARTBEAT
 
     async def _body(self, request: Request) -> bytes:
         """The form of a QUERY (RFC 10008), whose parameters may be too many for a URL; `Problem` 400, 408, 413, 415."""

@@ -26,8 +26,9 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def done(*arguments: str, program: Sequence[str] = PROGRAM, **variables: str) -> subprocess.CompletedProcess[str]:
-    settings = {"capture_output": True, "text": True, "check": False, "timeout": 30}
-    return subprocess.run([*program, *arguments], env=environment(**variables), **settings)  # type: ignore[call-overload,no-any-return]
+    command = [*program, *arguments]
+    said = environment(**variables)
+    return subprocess.run(command, env=said, capture_output=True, text=True, check=False, timeout=30)
 
 
 @pytest.mark.parametrize("variable", ["MERCURE_ADMIN_LISTEN", "MERCURE_LISTEN"])

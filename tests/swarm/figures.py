@@ -11,6 +11,8 @@ from tests.swarm.measure import Run
 from tests.swarm.strategies import Strategy
 
 LATE = "without a 2xx"
+LASTS = 0.2
+"""Seconds from which on a stream is one: another says only when to come back."""
 ALWAYS = ((float("-inf"), float("inf")),)
 
 Span = Sequence[float]
@@ -26,6 +28,7 @@ class Figures:
     ``lost``: acknowledged updates that are not in the history, or that a subscriber did not get. ``twice``: updates
     that one connection brought twice; ``stored_twice``: under two ids. ``cut_off``: subscribers that got an answer on
     which a browser gives up, or had not caught up at the end. ``unclean``: streams that ended without the final chunk.
+    ``back``: the longest that a subscriber was without a stream that lasts, seconds.
     """
 
     state: str
@@ -39,6 +42,7 @@ class Figures:
     cut_off: int
     streams: int
     unclean: int
+    back: float
     finished: float
     retried: int
 
@@ -62,6 +66,7 @@ def figures(run: Run) -> Figures:
         cut_off=sum(bool(one["gave_up"]) for one in subscribers + load["idle"]) or load["behind"],
         streams=len(ended),
         unclean=sum(not each.get("clean") for each in ended),
+        back=max((gap for one in subscribers for gap in without_a_stream(one["connections"], stopped)), default=0.0),
         finished=max(until - begun for begun, until, *_ in run.acts),
         retried=sum(entry["attempts"] > 1 for entry in ledger),
     )
@@ -117,6 +122,12 @@ def repeated(events: Sequence[str]) -> int:
     return sum(count - 1 for count in Counter(events).values())
 
 
+def without_a_stream(connections: Sequence[dict[str, Any]], stopped: float) -> list[float]:
+    """How long, each time, from the end of a stream until the next one that lasts; not the load's own end."""
+    lasting = [each for each in connections if each["closed"] - each["opened"] > LASTS or each["closed"] >= stopped]
+    return [later["opened"] - before["closed"] for before, later in pairwise(lasting) if before["closed"] < stopped]
+
+
 def missed(acknowledged: set[str], subscribers: Sequence[dict[str, Any]]) -> set[str]:
     """All subscribers were there before the first update, so each should have every one."""
     return {
@@ -140,6 +151,10 @@ def broken_bars(strategy: Strategy, found: Figures) -> list[str]:
         (
             strategy.gap is None or found.gap <= strategy.gap,
             f"{found.gap:.2f} s {LATE}, the bar is {strategy.gap} s",
+        ),
+        (
+            strategy.back is None or found.back <= strategy.back,
+            f"a subscriber was {found.back:.2f} s without a stream, the bar is {strategy.back} s",
         ),
         (found.lost == 0, f"{found.lost} acknowledged updates lost"),
         (found.twice == 0, f"{found.twice} updates twice on one connection"),

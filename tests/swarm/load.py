@@ -157,6 +157,7 @@ class Subscriber:
             writer.close()
             raise
         said |= {"opened": time.time(), "status": status, "told": fields.get("last-event-id")}
+        said["stream"] = "transfer-encoding" in fields
         self.connections.append(said)
         try:
             if status != 200 or not fields.get("content-type", "").startswith("text/event-stream"):
@@ -206,6 +207,11 @@ async def until(condition: Any, seconds: float) -> bool:
     return True
 
 
+def listening(subscriber: Subscriber) -> bool:
+    """Whether it has a stream, and not only been told when to come back for one."""
+    return any(each["stream"] and "closed" not in each for each in subscriber.connections)
+
+
 async def watch_itself(stalls: list[tuple[float, float]]) -> None:
     """From when to when the load itself could not run: a busy machine is no fault of the hub's."""
     while True:
@@ -223,7 +229,7 @@ async def main(folder: Path, subscribers: int, idle: int) -> None:
     silent = [Subscriber(SILENT) for _ in range(idle)]
     stalls: list[tuple[float, float]] = []
     following = [asyncio.create_task(each.follow()) for each in [*listeners, *silent]]
-    if not await until(lambda: all(each.connections for each in [*listeners, *silent]), 90):
+    if not await until(lambda: all(map(listening, [*listeners, *silent])), 90):
         sys.exit("not all streams could be opened")
     following.append(asyncio.create_task(watch_itself(stalls)))
     publishing = [asyncio.create_task(each.run(stopped)) for each in publishers]

@@ -149,10 +149,17 @@ class Measurement:
     def _kill(self) -> str:
         label = f"label=com.docker.swarm.service.name={self._service}"
         running = self._engine.docker("ps", "--quiet", "--filter", label).split()
-        self._engine.docker("kill", "--signal", "KILL", running[0])
+        self._engine.docker("kill", "--signal", "KILL", next(filter(self._serves, running)))
         until(lambda: not self._running(), "the loss is noticed")
         until(self._running, "another hub is there")
         return "-"
+
+    def _serves(self, container: str) -> bool:
+        try:
+            self._engine.docker("exec", container, "mercure-hub", "health", "--ready")
+        except Failed:
+            return False
+        return True
 
     def _remove(self) -> None:
         for command in (("rm", "--force", f"{self._stack}-load"), ("stack", "rm", self._stack)):

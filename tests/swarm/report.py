@@ -19,6 +19,7 @@ COLUMNS = (
     "acknowledged, lost",
     "duplicates",
     "streams ended, cut",
+    "longest without a stream",
     "subscribers cut off for good",
     "time to finish",
 )
@@ -52,6 +53,7 @@ def _cells(run: Run, found: Figures) -> Iterator[str]:
     yield f"{found.acknowledged}, **{found.lost}**"
     yield str(found.twice + found.stored_twice)
     yield f"{found.streams}, {found.unclean}"
+    yield _seconds(found.back)
     yield str(found.cut_off)
     yield f"{found.finished:.0f} s"
 

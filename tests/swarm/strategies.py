@@ -10,6 +10,7 @@ STACK, OVERRIDES, OURS = "stack.yml", "deploy/stack.", "tests/swarm/"
 @dataclass(frozen=True)
 class Strategy:
     """``gap``: the longest time in seconds that may pass without a 2xx; None: the row is there to be looked at.
+    ``back``: the longest that a browser may be without a stream.
 
     ``act``: what happens. ``idle``: further streams, on which nothing is sent.
     """
@@ -23,6 +24,7 @@ class Strategy:
     good: bool = True
     health_check: bool = True
     gap: float | None = None
+    back: float | None = None
     idle: int = 0
 
 
@@ -87,6 +89,15 @@ GOOD = [
         act="kill",
         state="-",
         gap=0.25,
+    ),
+    Strategy(
+        "pair",
+        "lmdb `lock_timeout=forever`, 2 replicas, the one that serves killed with SIGKILL",
+        (STACK, f"{OVERRIDES}pair.yml"),
+        act="kill",
+        state="-",
+        gap=0.1,
+        back=1.5,
     ),
     Strategy(
         "redis-restarted",

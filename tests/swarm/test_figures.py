@@ -36,7 +36,9 @@ def run() -> Run:
     load = {
         "stopped": 10.3,
         "ledger": ledger,
-        "subscribers": [{"gave_up": "", "connections": [connection(*data[:9], closed=10.1), connection(*data[9:])]}],
+        "subscribers": [
+            {"gave_up": "", "connections": [connection(*data[:9], closed=10.1), connection(*data[9:], opened=10.15)]}
+        ],
         "idle": [],
         "history": data,
         "behind": 0,
@@ -51,7 +53,7 @@ def run() -> Run:
 def test_nothing_wrong() -> None:
     """A run in which all went well keeps every bar."""
     found = figures(run())
-    assert found == Figures("completed", near(0.05), near(0.1), 0, 18, 0, 0, 0, 0, 1, 0, near(0.3), 0)
+    assert found == Figures("completed", near(0.05), near(0.1), 0, 18, 0, 0, 0, 0, 1, 0, near(0.05), near(0.3), 0)
     assert broken_bars(ROW, found) == []
 
 
@@ -153,3 +155,13 @@ def test_the_picture_is_drawn() -> None:
 def test_every_good_strategy_has_its_bar() -> None:
     """Only where a hub or its server was killed may publishing stand still for longer."""
     assert {each.name for each in GOOD if each.gap is None} == {"killed", "redis-restarted"}
+
+
+def test_who_is_told_to_come_back_has_no_stream() -> None:
+    """A stream that only says when to come back does not end the time without one."""
+    changed = run()
+    (one,) = changed.load["subscribers"]
+    first, last = one["connections"]
+    told = {**first, "events": [], "opened": 10.12, "closed": 10.13}
+    one["connections"] = [first, told, {**last, "opened": 10.2}]
+    assert figures(changed).back == near(0.1)

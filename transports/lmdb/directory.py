@@ -3,6 +3,7 @@
 import errno
 import os
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Self
 from urllib.parse import unquote
@@ -19,7 +20,10 @@ _KNOWN = frozenset({"lock", "lock_timeout", "size", "ttl", "sync", "map_size", "
 
 @dataclass(frozen=True)
 class Parameters:
-    """``lock_timeout``: seconds. ``network_fs``: whether a network file system will do for a shared lock."""
+    """``lock_timeout``: seconds; infinite for one of a pair.
+
+    ``network_fs``: whether a network file system will do for a shared lock.
+    """
 
     directory: Path
     shared: bool
@@ -45,7 +49,8 @@ class Parameters:
         shared = _one_of("lock", said.get("lock", "exclusive"), "exclusive", "shared") == "shared"
         network_fs = _one_of("network_fs", said.get("network_fs", "no"), "yes", "no") == "yes"
         directory = _directory(parts.netloc + parts.path)
-        lock_timeout = duration(said["lock_timeout"]) if "lock_timeout" in said else LOCK_TIMEOUT
+        wait = said.get("lock_timeout", "")
+        lock_timeout = inf if wait == "forever" else duration(wait) if wait else LOCK_TIMEOUT
         return cls(directory, shared, lock_timeout, options, network_fs)
 
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, closing, suppress
 from functools import partial
 from itertools import islice
+from math import inf
 from typing import TypeVar
 
 from transports.contract import (
@@ -66,6 +67,7 @@ class LMDBTransport(Transport):
         except ValueError as error:
             raise InvalidTransport(url, str(error)) from None
         self.shared = self._parameters.shared
+        self.one_of_a_pair = not self.shared and self._parameters.lock_timeout == inf
         self._worker: CommitThread[Store] | None = None
         self._peers: Peers | None = None
         self._relay: Relay | None = None
