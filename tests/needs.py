@@ -7,12 +7,15 @@ import pytest
 
 PACKAGES = {
     "bash": "bash",
+    "caddy": "caddy",
     "cc": "gcc libc6-dev",
     "chromedriver": "chromium-driver",
     "chromium": "chromium",
     "curl": "curl",
     "git": "git",
     "go": "golang-go",
+    "haproxy": "haproxy",
+    "nginx": "nginx",
     "promtool": "prometheus",
     "redis-cli": "redis-tools",
     "redis-server": "redis-server",

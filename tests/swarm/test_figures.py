@@ -33,12 +33,11 @@ def run() -> Run:
     """Six publishers, one subscriber that came back once, nothing wrong."""
     ledger = [entry(f"{number}-{count}", 10 + count * 0.1 + number / 100) for count in range(3) for number in range(6)]
     data = [each["data"] for each in ledger]
+    both = [connection(*data[:9], closed=10.1), connection(*data[9:], opened=10.15)]
     load = {
         "stopped": 10.3,
         "ledger": ledger,
-        "subscribers": [
-            {"gave_up": "", "connections": [connection(*data[:9], closed=10.1), connection(*data[9:], opened=10.15)]}
-        ],
+        "subscribers": [{"gave_up": "", "connections": both}],
         "idle": [],
         "history": data,
         "behind": 0,
