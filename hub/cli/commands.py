@@ -47,12 +47,15 @@ def serve(dev: bool, **flags: object) -> None:
 
 def _serve(flags: Mapping[str, object], environment: Mapping[str, str], dev: bool) -> NoReturn:
     settings = _load(flags, environment, dev)
+    from hub.cli.systemd import notify_in, sockets_in
+    from hub.server.server import Surroundings
     from hub.server.workers import run
 
     def reread() -> Settings:
         return load(flags, environment, dev=dev)[0]
 
-    sys.exit(run(settings, on_ready=_announce(settings, dev), reread=reread))
+    around = Surroundings(_announce(settings, dev), reread, sockets_in(environment), notify_in(environment))
+    sys.exit(run(settings, around))
 
 
 def _announce(settings: Settings, dev: bool) -> Callable[[str], None]:

@@ -67,8 +67,8 @@ class Settings:
         values.listen,
         "HOST:PORT",
         _ADDRESS,
-        "Addresses to listen on, between commas; `:3000` is every interface, `:0` any free port; `http://` or"
-        " `https://` before one says which it is.",
+        "Addresses to listen on, between commas; `:3000` is every interface, `:0` any free port, `unix:/path` a socket;"
+        " `http://` or `https://` before one says which it is.",
     )
     tls_cert: str | None = described(
         values.text, "FILE", "", "PEM file with the certificate of `https://`, and those that vouch for it."

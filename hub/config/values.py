@@ -27,6 +27,10 @@ class Listen(NamedTuple):
         return self.host, self.port
 
 
+UNIX = "unix:"
+"""What the address of a Unix socket begins with."""
+_LONGEST_PATH = 107  # unix(7)
+
 ALGORITHMS = (*(f"{family}{bits}" for family in ("HS", "RS", "PS", "ES") for bits in (256, 384, 512)), "EdDSA")
 
 _SHORTEST, _LONGEST = 0.01, 366 * 86400.0
@@ -118,7 +122,14 @@ def addresses(value: str) -> tuple[Address, ...]:
 
 
 def address(value: str) -> Address:
-    """Host and port of ``HOST:PORT`` or ``[v6]:PORT``; of ``:PORT`` and ``[::]:PORT`` with `EVERY_INTERFACE`."""
+    """Host and port of ``HOST:PORT`` or ``[v6]:PORT``; of ``:PORT`` and ``[::]:PORT`` with `EVERY_INTERFACE`.
+
+    ``unix:/path`` is its own host, with port 0.
+    """
+    if value.startswith(UNIX):
+        if not value.startswith(f"{UNIX}/") or len(value.encode()) - len(UNIX) > _LONGEST_PATH:
+            raise ValueError(f"{value[:40]!r} is not unix:/path, absolute and of at most {_LONGEST_PATH} bytes")
+        return value, 0
     host, colon, port = value.rpartition(":")
     bare = host.removeprefix("[").removesuffix("]")
     if not colon or (":" in bare) != (host != bare) or re.search(r"[\s/@\[\]]", bare):
@@ -129,6 +140,8 @@ def address(value: str) -> Address:
 def shown_address(address: Address) -> str:
     """The reverse of `address`."""
     host, port = address
+    if host.startswith(UNIX):
+        return host
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

@@ -7,8 +7,9 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 
 import uvicorn
 import uvloop
@@ -19,6 +20,7 @@ from hub.config.settings import Settings
 from hub.config.sources import InvalidSetting
 from hub.observe.logs import configure
 from hub.server.http1 import HubProtocol
+from hub.server.notify import Notify
 from hub.server.reload import Reload, Reread
 from hub.server.sockets import BACKLOG, Listeners, Spoken, cannot_listen, listeners_of, wanted
 from hub.server.tls import Certificate
@@ -48,6 +50,21 @@ HANDLED = (*ENDING, *READ_AGAIN, signal.SIGUSR2)
 Announce = Callable[[str], None]
 """Gets the URL of the first address, without a path."""
 
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Whoever starts a hub.
+
+    ``on_ready``: called once it accepts connections. ``reread``: where SIGHUP gets the settings from; without it, it
+    changes nothing. ``sockets``: bound by systemd. ``notify``: what systemd is told.
+    """
+
+    on_ready: Announce = lambda _url: None
+    reread: Reread | None = None
+    sockets: Sequence[socket.socket] = ()
+    notify: Notify = field(default_factory=Notify)
+
+
 logger = logging.getLogger(__name__)
 
 
@@ -61,12 +78,14 @@ class HubServer(uvicorn.Server):
         protocol: type[asyncio.Protocol] = HubProtocol,
         others: Listeners = (),
         certificate: Certificate | None = None,
+        notify: Notify | None = None,
     ) -> None:
         """``others``: what is listened on beside the plain sockets that `serve` gets."""
         super().__init__(_config(application(hub), protocol))
         self._hub = hub
         self._others = others
         self._certificate = certificate
+        self._notify = notify or Notify()
         self._admin: list[asyncio.Server] = []
         self._on_listening = on_listening
         self.stopping = asyncio.Event()
@@ -79,6 +98,7 @@ class HubServer(uvicorn.Server):
         if number == signal.SIGQUIT:
             tell_of(number)
         elif not self.stopping.is_set():
+            self._notify.stopping()
             logger.info("%s: the hub ends, its %d streams within %g s", number.name, *self._hub.ending())
         if number == signal.SIGINT and self.stopping.is_set():
             self._hub.hurry()
@@ -109,6 +129,7 @@ class HubServer(uvicorn.Server):
             await self.on_tick(0)  # the Date header
             self._descriptors.look()
             self._hub.tick()
+            self._notify.alive()
             with suppress(TimeoutError):
                 async with asyncio.timeout(1):
                     await self.stopping.wait()
@@ -191,19 +212,17 @@ class Descriptors:
                 )
 
 
-def run(settings: Settings, *, on_ready: Announce | None = None, reread: Reread | None = None) -> int:
-    """Serve until SIGTERM or SIGINT; the exit code. ``on_ready`` is called once it accepts connections.
-
-    ``reread``: where SIGHUP gets the settings from; without it, it changes nothing.
-    """
+def run(settings: Settings, surroundings: "Surroundings | None" = None) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code."""
+    around = surroundings or Surroundings()
     prepare(settings)
     try:
         hub = Hub(settings)
         certificate = certificate_for(settings)
-        listeners = listeners_of(settings)
+        listeners = listeners_of(settings, around.sockets)
     except (InvalidTransport, InvalidKey, InvalidSetting, OSError) as error:
         return give_up(error)
-    return serve(hub, listeners, on_ready or (lambda _url: None), reread, certificate)
+    return serve(hub, listeners, around, certificate)
 
 
 def certificate_for(settings: Settings) -> Certificate | None:
@@ -214,8 +233,7 @@ def certificate_for(settings: Settings) -> Certificate | None:
 def serve(
     hub: Hub,
     listeners: Listeners,
-    on_ready: Announce,
-    reread: Reread | None = None,
+    around: Surroundings,
     certificate: Certificate | None = None,
     lifeline: socket.socket | None = None,
 ) -> int:
@@ -224,7 +242,7 @@ def serve(
         for listener in listeners:
             stack.callback(listener.close)
         runner = stack.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
-        return runner.run(_serve(hub, listeners, on_ready, reread, certificate, lifeline))
+        return runner.run(_serve(hub, listeners, around, certificate, lifeline))
 
 
 def give_up(error: Exception) -> int:
@@ -247,15 +265,19 @@ def prepare(settings: Settings) -> None:
 async def _serve(
     hub: Hub,
     listeners: Listeners,
-    on_ready: Announce,
-    reread: Reread | None,
+    around: Surroundings,
     certificate: Certificate | None,
     lifeline: socket.socket | None,
 ) -> int:
     plain = [each.socket for each in listeners if each.spoken is Spoken.HTTP]
     others = [each for each in listeners if each.spoken is not Spoken.HTTP]
-    server = HubServer(hub, lambda: on_ready(listeners[0].url), HubProtocol, others, certificate)
-    _handle_signals(server, lifeline, Reload(hub, reread, certificate) if reread else None)
+
+    def ready() -> None:
+        around.on_ready(listeners[0].url)
+        around.notify.ready()
+
+    server = HubServer(hub, ready, HubProtocol, others, certificate, around.notify)
+    _handle_signals(server, lifeline, Reload(hub, around.reread, certificate) if around.reread else None)
     opening = asyncio.ensure_future(hub.open())
     opening.add_done_callback(lambda task: server.stopping.set() if _failed(task) else None)
     stopping = asyncio.ensure_future(server.stopping.wait())

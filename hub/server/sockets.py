@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 import socket
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -9,7 +10,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from hub.config.settings import Settings
-from hub.config.values import EVERY_INTERFACE, Address, shown_address
+from hub.config.values import EVERY_INTERFACE, UNIX, Address, shown_address
 
 BACKLOG = 4096
 """Connections that may wait to be accepted: after a restart all clients come at once."""
@@ -49,6 +50,8 @@ class Listener(NamedTuple):
     @property
     def url(self) -> str:
         """Where a client on this machine reaches it, without a path."""
+        if self.socket.family == socket.AF_UNIX:
+            return f"{UNIX}{self.socket.getsockname()}"
         host, port = self.socket.getsockname()[:2]
         local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
         return f"{'https' if self.spoken is Spoken.HTTPS else 'http'}://{shown_address((local, port))}"
@@ -68,11 +71,17 @@ def wanted(settings: Settings) -> Sequence[tuple[Address, Spoken]]:
     return public + [(address, Spoken.ADMIN) for address in settings.admin_listen]
 
 
-def listeners_of(settings: Settings) -> Listeners:
-    """The sockets that the settings want. Raises OSError with a sentence."""
+def listeners_of(settings: Settings, given: Sequence[socket.socket] = ()) -> Listeners:
+    """The sockets that the settings want. Raises OSError with a sentence.
+
+    ``given``: those that whoever started us has bound already; they count instead of what ``listen`` says.
+    """
     with ExitStack() as undo:
-        listeners = []
+        spoken_there = Spoken.HTTP if settings.tls_cert is None else Spoken.HTTPS
+        listeners = [Listener(each, spoken_there) for each in given]
         for address, spoken in wanted(settings):
+            if given and spoken is not Spoken.ADMIN:
+                continue
             for bound in bind(address, SILENCE * settings.dispatch_timeout):
                 undo.callback(bound.close)
                 listeners.append(Listener(bound, spoken))
@@ -87,6 +96,8 @@ def bind(address: Address, silence: float = 0) -> Sequence[socket.socket]:
     ``silence``: seconds that a peer may leave what it is sent unanswered before its connection is broken (RFC 5482);
     0 leaves that to the kernel, which takes a quarter of an hour. Raises OSError with a sentence.
     """
+    if address[0].startswith(UNIX):
+        return [_bound_unix(address)]
     tries = _FREE_PORTS if address[1] == 0 else 1
     while True:
         tries -= 1
@@ -95,6 +106,27 @@ def bind(address: Address, silence: float = 0) -> Sequence[socket.socket]:
         except OSError as error:
             if not tries or error.errno != errno.EADDRINUSE:
                 raise cannot_listen(address, error) from error
+
+
+def _bound_unix(address: Address) -> socket.socket:
+    """A socket for the hub's own user and group; one that nobody listens on any more is removed."""
+    path = address[0].removeprefix(UNIX)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                probe.connect(path)
+            except ConnectionRefusedError:
+                os.unlink(path)
+            except FileNotFoundError:
+                pass
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        listener.bind(path)
+        os.chmod(path, 0o660)
+    except OSError as error:
+        listener.close()
+        raise cannot_listen(address, error) from error
+    return listener
 
 
 def _bind_families(

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import NoReturn, Self
 
 from hub.auth.keys import InvalidKey
@@ -24,6 +25,7 @@ from hub.config.settings import Settings
 from hub.config.sources import InvalidSetting
 from hub.observe.counts import Counts, shared_memory
 from hub.server import server
+from hub.server.notify import Notify
 from hub.server.reload import Reread, refuse
 from hub.server.sockets import Listeners, listeners_of
 from hub.server.tls import Certificate
@@ -46,22 +48,22 @@ exit code."""
 logger = logging.getLogger(__name__)
 
 
-def run(settings: Settings, *, on_ready: server.Announce, reread: Reread | None = None) -> int:
+def run(settings: Settings, around: server.Surroundings) -> int:
     """Serve with ``settings.workers`` processes until SIGTERM or SIGINT; the exit code.
 
-    ``on_ready`` gets the URL once all of them accept connections. ``reread``: see `server.run`.
+    ``around.on_ready`` gets the URL once all of them accept connections.
     """
     if settings.workers == 1:
-        return server.run(settings, on_ready=on_ready, reread=reread)
+        return server.run(settings, around)
     server.prepare(settings)
     try:
         demand_shared(open_transport(settings.transport_url), settings.workers)
         certificate = server.certificate_for(settings)
-        listeners = listeners_of(settings)
+        listeners = listeners_of(settings, around.sockets)
     except (InvalidTransport, InvalidSetting, OSError) as error:
         return server.give_up(error)
-    work = WorkOfHub(settings, reread, certificate, shared_memory(settings.workers))
-    with Supervisor(settings.workers, listeners, work, on_ready, work.read_again) as supervisor:
+    work = WorkOfHub(settings, around.reread, certificate, shared_memory(settings.workers))
+    with Supervisor(settings.workers, listeners, work, around.on_ready, work.read_again, around.notify) as supervisor:
         return supervisor.run()
 
 
@@ -79,7 +81,8 @@ class WorkOfHub:
             hub = Hub(self.settings, Counts(self.memory, place))
         except (InvalidTransport, InvalidKey) as error:
             return server.give_up(error)
-        return server.serve(hub, listeners, on_accepting, self.reread, self.certificate, lifeline)
+        around = server.Surroundings(on_accepting, self.reread)
+        return server.serve(hub, listeners, around, self.certificate, lifeline)
 
     def read_again(self) -> bool:
         """For workers that are started later; False: they can't be, and those that run shall not try."""
@@ -139,10 +142,12 @@ class Supervisor:
         work: Work,
         on_ready: server.Announce,
         on_read_again: Callable[[], bool] = lambda: False,
+        notify: Notify | None = None,
     ) -> None:
         """``on_read_again``: called at SIGHUP; True: the workers are told too."""
         self._number, self._listeners, self._work, self._on_ready = number, listeners, work, on_ready
         self._on_read_again = on_read_again
+        self._notify = notify or Notify()
         self._url = listeners[0].url
         self._workers = [WorkerProcess()]
         self._announced = self._ending = False
@@ -175,13 +180,16 @@ class Supervisor:
                 for worker in self._workers:
                     if not (self._ending or worker.pid) and worker.due <= time.monotonic():
                         self._start(worker)
+                self._notify.alive()
                 for key, _ in selector.select(self._patience()):
                     key.data()
         return self._code
 
     def _patience(self) -> float | None:
         due = [worker.due for worker in self._workers if not worker.pid]
-        return max(0.0, min(due) - time.monotonic()) if due and not self._ending else None
+        patience = max(0.0, min(due) - time.monotonic()) if due and not self._ending else inf
+        patience = min(patience, self._notify.watchdog / 4 or inf)
+        return None if patience == inf else patience
 
     def _start(self, worker: WorkerProcess) -> None:
         # A signal that comes before the worker has handlers of its own waits for them, instead of going to ours.
@@ -222,6 +230,7 @@ class Supervisor:
         elif not self._announced and all(worker.accepts for worker in self._workers):
             self._announced = True
             self._on_ready(self._url)
+            self._notify.ready()
 
     def _signalled(self) -> None:
         for number in self._woken.recv(4096):
@@ -242,6 +251,7 @@ class Supervisor:
     def _end(self, code: int) -> None:
         if not self._ending:
             self._ending, self._code = True, code
+            self._notify.stopping()
             for listener in self._listeners:
                 listener.close()
             self._send(signal.SIGTERM)

@@ -6,7 +6,7 @@ import re
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 from hub.cli.commands import main
 from hub.config.settings import DEV_KEY, Settings
 from hub.config.values import Listen
+from hub.server.server import Surroundings
 from tests.hub.client.test_client import Hub, serving, stream
 
 SECRET = "a secret that is long enough for every algorithm: 64 bytes and a few more"
@@ -68,7 +69,7 @@ def test_the_go_images_command(name: str, tmp_path: Path, monkeypatch: pytest.Mo
         "http://localhost:8080 {\n mercure {\n  publisher_jwt key\n  anonymous\n }\n}\n"
     )
     seen: list[Settings] = []
-    monkeypatch.setattr("hub.server.workers.run", lambda settings, **_: seen.append(settings))
+    monkeypatch.setattr("hub.server.workers.run", lambda settings, _: seen.append(settings))
     result = run(name, "run", "--config", f"{tmp_path}/Caddyfile", "--adapter", "caddyfile")
     assert result.exit_code == 0, result.stderr
     assert (seen[0].listen, seen[0].anonymous) == ((Listen("", 8080, tls=False),), True)
@@ -100,10 +101,11 @@ def test_a_wrong_setting_is_one_line_and_2(arguments: list[str], sentence: str) 
 def served(monkeypatch: pytest.MonkeyPatch, *arguments: str, code: int = 0, **environment: str) -> tuple[Result, Any]:
     seen: list[Settings] = []
 
-    def serve(settings: Settings, *, on_ready: Callable[[str], None], reread: Callable[[], Settings]) -> int:
-        assert reread() == settings
+    def serve(settings: Settings, around: Surroundings) -> int:
+        assert around.reread is not None
+        assert around.reread() == settings
         seen.append(settings)
-        on_ready("http://127.0.0.1:4321")
+        around.on_ready("http://127.0.0.1:4321")
         return code
 
     monkeypatch.setattr("hub.server.workers.run", serve)
