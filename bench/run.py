@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from statistics import median
 
-from bench import connecting, fanout, history, publishing
+from bench import connecting, counting, fanout, history, publishing
 from bench.load import SOURCES
 from bench.machine import HUB_CORE, pinned
 from bench.servers import LMDB, MEMORY, PROGRAM, Kind, nchan, private_topics, redis, spread, sse_starlette, write_loop
@@ -85,6 +85,11 @@ def publish(servers: Servers, quick: bool) -> Iterator[Figure]:
             yield f"publish/{name}/{number}/{what}", value
 
 
+def metrics(_servers: Servers, _quick: bool) -> Iterator[Figure]:
+    for name, found in counting.compared(21).items():
+        yield f"metrics/{name}/cost", found.cost
+
+
 def replay(_servers: Servers, _quick: bool) -> Iterator[Figure]:
     count = 300_000
     with history.lmdb_with(count) as kind, kind.running() as server:
@@ -133,6 +138,7 @@ SECTIONS: dict[str, Callable[[Servers, bool], Iterator[Figure]]] = {
     "connect": connect,
     "idle": idle,
     "publish": publish,
+    "metrics": metrics,
     "replay": replay,
     "herd": herd,
     "lag": lag,

@@ -50,24 +50,29 @@ class Ended(StrEnum):
 
 
 class Histogram:
-    """Cells: one for each bucket, then the sum in microseconds."""
+    """Cells: one for each bucket, then the sum in microseconds, which is written at each `flush`."""
 
-    __slots__ = ("_at", "_cells")
+    __slots__ = ("_at", "_before", "_cells", "_sum")
 
     SIZE = len(BOUNDS) + 2
 
     def __init__(self, cells: memoryview, at: int) -> None:
         self._cells, self._at = cells, at
+        self._before = cells[at + len(BOUNDS) + 1]
+        self._sum = 0.0
 
     def observe(self, seconds: float) -> None:
+        """A quarter of a microsecond; with the sum in its cell it would be twice as much."""
         self._cells[self._at + bisect_left(BOUNDS, seconds)] += 1
-        self._cells[self._at + len(BOUNDS) + 1] += int(seconds * _MICROSECONDS)
+        self._sum += seconds
+
+    def flush(self) -> None:
+        self._cells[self._at + len(BOUNDS) + 1] = self._before + int(self._sum * _MICROSECONDS)
 
 
 GAUGES = ("subscribers", "behind")
 _COUNTERS = (
     "subscribers_total",
-    "updates_total",
     *(f"failed_{each}" for each in Failure),
     *(f"refused_{role}_{each}" for role in Role for each in Reason),
     *(f"ended_{each}" for each in Ended),
@@ -107,13 +112,11 @@ class Counts:
         self._cells[self._ended[why]] += 1
         self._cells[0] -= 1
 
-    def behind(self, number: int) -> None:
-        """So many streams read the log, or wait for their readers, now."""
-        self._cells[1] = number
-
-    def updated(self) -> None:
-        """An update was stored, or found again under its idempotency key."""
-        self._cells[_UPDATES] += 1
+    def now(self, behind: int) -> None:
+        """So many streams read the log, or wait for their readers; and what is written once a second is written."""
+        self._cells[1] = behind
+        self.publish.flush()
+        self.delivery.flush()
 
     def failed(self, why: Failure) -> None:
         """An update was not stored."""
@@ -124,7 +127,9 @@ class Counts:
         self._cells[_AT[f"refused_{role}_{reason}"]] += 1
 
     def total(self, name: str) -> int:
-        """Over all processes. ``name``: of a gauge or a counter, such as ``failed_full``."""
+        """Over all processes. ``name``: of a gauge or a counter, such as ``failed_full``, or ``updates_total``."""
+        if name == "updates_total":  # each was timed
+            return self.buckets("publish")[0][-1]
         return sum(row[_AT[name]] for row in self.rows)
 
     def buckets(self, histogram: str) -> tuple[Sequence[int], float]:
@@ -133,9 +138,6 @@ class Counts:
         cells = [sum(row[at + number] for row in self.rows) for number in range(Histogram.SIZE)]
         upto = [sum(cells[: number + 1]) for number in range(len(BOUNDS) + 1)]
         return upto, cells[-1] / _MICROSECONDS
-
-
-_UPDATES = _AT["updates_total"]
 
 
 def shared_memory(processes: int) -> mmap.mmap:

@@ -63,7 +63,7 @@ class Admin:
         # Takes a while to import, and not everybody scrapes.
         from hub.observe.metrics import Store, exposition
 
-        self.counts.behind(self.streams.behind)
+        self.counts.now(self.streams.behind)
         history = await self._history()
         age = None if history is None or history.oldest is None else max(0.0, time.time() - history.oldest)
         store = Store(

@@ -140,7 +140,7 @@ class Hub:
 
     def tick(self) -> None:
         """Once a second, by whoever serves."""
-        self.counts.behind(self.streams.behind)
+        self.counts.now(self.streams.behind)
         self.refusals.flush()
         self.admin.tick()
 

@@ -94,7 +94,6 @@ class Publish:
         self.lifecycle.published_one()
         error = asyncio.CancelledError() if appending.cancelled() else appending.exception()
         if error is None:
-            self.counts.updated()
             self.counts.publish.observe(monotonic() - began)
             offer.reply([_TEXT, *self.cors.headers(scope)], appending.result().id.encode())
         else:
@@ -166,7 +165,6 @@ class Publish:
         try:
             result = await append(update)
             if result is not None:
-                self.counts.updated()
                 self.counts.publish.observe(monotonic() - began)
             return result
         except (TransportError, TimeoutError) as error:

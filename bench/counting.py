@@ -1,0 +1,36 @@
+"""What the metrics cost a publish: the hub beside one that counts nothing, in turn."""
+
+import sys
+from pathlib import Path
+
+from bench.publishing import Publishing, compare
+from bench.servers import KEY, Kind, mercure
+
+UNCOUNTED = """
+from hub.observe import counts
+nothing = lambda *_: None
+for name in ("opened", "ended", "failed"):
+    setattr(counts.Counts, name, nothing)
+counts.Histogram.observe = nothing
+from hub.cli.commands import main
+main()
+"""
+COUNTED = "from hub.cli.commands import main; main()"
+PUBLISHERS = 64
+
+
+def started_by(name: str, program: str) -> Kind:
+    """``mercure-hub serve`` on ``memory://``, started by a program of ours."""
+
+    def command(port: int, _folder: Path) -> list[str | Path]:
+        flags = ["--log-level", "warning", "--listen", f"127.0.0.1:{port}", "--transport-url", "memory://"]
+        return [sys.executable, "-c", program, "serve", *flags]
+
+    environment = {"MERCURE_PUBLISHER_JWT_KEY": KEY, "MERCURE_SUBSCRIBER_JWT_KEY": KEY, "MERCURE_ANONYMOUS": "1"}
+    return Kind(name, command, lambda: mercure().client(), environment)
+
+
+def compared(repetitions: int) -> dict[str, Publishing]:
+    """With metrics (``counted``) and without; the medians of as many repetitions."""
+    kinds = [started_by("counted", COUNTED), started_by("uncounted", UNCOUNTED)]
+    return {name: found for (name, _), found in compare(kinds, [PUBLISHERS], repetitions).items()}
