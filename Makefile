@@ -4,6 +4,7 @@
 # make conformance: what a browser's page can expect of a hub; CONFORMANCE_URL=… takes another hub than this one.
 # make coverage: what the tests reach of hub/ and transports/ in their own process; fails below the floor.
 # make test-bare: a quick part of the tests where redis-server, chromium, a compiler and curl are missing.
+# make test-chart: the Helm chart, rendered and checked without a cluster; builds Helm with Go where it is missing.
 # make test-swarm: rolling updates in a real Swarm, as root; ARGS="standby redis" measures those alone.
 # make bench: measures the hub against a bare write() loop, Nchan and sse-starlette, and writes docs/performance/.
 # make bench-quick: a minute of it, as continuous integration does; fails where a ratio misses its bar by far.
@@ -11,7 +12,7 @@
 # make pins:  resolve the requirement files anew, with hashes, for Python 3.11.
 
 .DEFAULT_GOAL := serve
-.PHONY: serve test lint pytest coverage conformance test-bare test-swarm image bench bench-quick replicas pins clean
+.PHONY: serve test lint pytest coverage conformance test-bare test-chart test-swarm image bench bench-quick replicas pins clean
 
 ARGS ?=
 BIN := .venv/bin
@@ -43,6 +44,9 @@ conformance: .venv/.installed-dev
 
 test-bare: .venv/.installed-dev
 	@$(BIN)/python -m tests.bare
+
+test-chart: .venv/.installed-dev
+	@$(BIN)/python -m tests.chart
 
 test-swarm: .venv/.installed-dev
 	$(BIN)/python -m tests.swarm $(ARGS)
