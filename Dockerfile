@@ -6,9 +6,10 @@ WORKDIR /src
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 PIP_ROOT_USER_ACTION=ignore
 # pip stays here: the hub's environment is filled from outside. What is pinned comes first, it changes seldom.
 RUN python3 -m venv /build && python3 -m venv --without-pip /opt/mercure-hub
-COPY requirements.txt requirements-build.txt ./
+ARG REQUIREMENTS=requirements.txt
+COPY requirements*.txt ./
 RUN /build/bin/pip install --quiet --require-hashes -r requirements-build.txt \
- && /build/bin/pip --python /opt/mercure-hub/bin/python install --quiet --require-hashes --only-binary :all: -r requirements.txt
+ && /build/bin/pip --python /opt/mercure-hub/bin/python install --quiet --require-hashes --only-binary :all: -r ${REQUIREMENTS}
 COPY . .
 # Bytecode without times in it is the same in every build, and the root file system may be read-only.
 RUN /build/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /dist . \

@@ -97,9 +97,10 @@ pins:
 	python3.11 -m venv .venv/pins
 	.venv/pins/bin/pip install --quiet --upgrade pip pip-tools
 	$(COMPILE) --extra lmdb --extra redis --extra migrate --output-file requirements.txt pyproject.toml
+	$(COMPILE) --extra lmdb --extra redis --extra migrate --extra otel -c requirements.txt --output-file requirements-otel.txt pyproject.toml
 	$(LISTED) build-system requires | $(COMPILE) -c requirements.txt --output-file requirements-build.txt -
 	$(LISTED) dependency-groups dev \
-	  | $(COMPILE) --extra lmdb --extra redis --extra migrate -c requirements.txt -c requirements-build.txt --output-file requirements-dev.txt pyproject.toml -
+	  | $(COMPILE) --extra lmdb --extra redis --extra migrate --extra otel -c requirements-otel.txt -c requirements-build.txt --output-file requirements-dev.txt pyproject.toml -
 	$(LISTED) dependency-groups bench | $(COMPILE) -c requirements-dev.txt --output-file requirements-bench.txt -
 
 clean:

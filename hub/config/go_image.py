@@ -43,7 +43,7 @@ MEANINGLESS: Mapping[str, str] = {
     "ui": "this version has no debugger page",
     "debugger": "this version has no debugger page",
     "demo": "this version has no debugger page and no demo endpoints",
-    "metrics_enabled": "this version has no metrics",
+    "metrics_enabled": "metrics are always there, on --admin-listen; --metrics serves them to clients too",
 }
 """Directives that are accepted and change nothing, each with the reason."""
 

@@ -14,7 +14,8 @@ class Setting:
     """``name``: its field's. ``default``: as one would type it; ``""`` is none, None says that it must be set.
 
     ``metavar``: what its value looks like; ``""`` is a switch, with ``…`` there may be several, between spaces.
-    ``directive``: whether the Go hub has a directive of that name, which takes the same values.
+    ``directive``: whether the Go hub has a directive of that name, which takes the same values. ``also``: a variable of
+    others that says the same, and counts where ours is not set; ``""``: there is none.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Setting:
     default: str | None
     meaning: str
     directive: bool
+    also: str
 
     @property
     def flag(self) -> str:
@@ -48,17 +50,25 @@ class Setting:
     def row(self) -> str:
         """Its line in the README's table."""
         default = "must be set" if self.default is None else f"`{self.default}`" if self.default else "none"
-        return f"| `{self.variable}` | `{self.flag}` | {default} | {self.meaning.replace('|', chr(92) + '|')} |"
+        variable = f"`{self.variable}` or `{self.also}`" if self.also else f"`{self.variable}`"
+        return f"| {variable} | `{self.flag}` | {default} | {self.meaning.replace('|', chr(92) + '|')} |"
 
 
 def described(
-    read: Reader, metavar: str, default: str | None, meaning: str, *, directive: bool = False, secret: bool = False
+    read: Reader,
+    metavar: str,
+    default: str | None,
+    meaning: str,
+    *,
+    directive: bool = False,
+    secret: bool = False,
+    also: str = "",
 ) -> Any:
     """A dataclass field with its `Setting`. ``secret``: never shown. Where there is one value, no default is None."""
     value: Any = MISSING
     if default is not None:
         value = read(default) if default or "…" in metavar else None
-    said = {_KEY: (read, metavar, default, meaning, directive)}
+    said = {_KEY: (read, metavar, default, meaning, directive, also)}
     return field(default=value, repr=not secret, metadata=said)
 
 

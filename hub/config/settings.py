@@ -75,7 +75,10 @@ class Settings:
     )
     tls_key: str | None = described(values.text, "FILE", "", "PEM file with its private key.")
     admin_listen: tuple[values.Address, ...] = described(
-        values.addresses, "HOST:PORT …", "", "Addresses for health alone, beside those that clients reach."
+        values.addresses,
+        "HOST:PORT …",
+        "",
+        "Addresses for the operator alone: health, `/metrics`, `/stats`, `/export`.",
     )
     max_connections: int = described(
         values.limit, "N", "0", "Open connections of one process; beyond, publishers get 429; `0`: no limit."
@@ -98,6 +101,13 @@ class Settings:
     )
     log_format: str = described(values.choice("text", "json"), "FORMAT", "text", "`text`, or `json` for a collector.")
     access_log: bool = described(values.boolean, "", "off", "Write a line for each request.")
+    traces: str = described(
+        values.traces,
+        "none|otlp|console",
+        "none",
+        "Where traces go; `OTEL_…` says the rest. Needs the extra `otel`.",
+        also="OTEL_TRACES_EXPORTER",
+    )
     tell_reasons: bool = described(
         values.boolean, "", "off", "Tell clients why they are refused; for development, as `--dev` does."
     )

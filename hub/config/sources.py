@@ -36,7 +36,11 @@ class Gathered:
 
 def gather(settings: Mapping[str, Setting], flags: Mapping[str, object], environment: Mapping[str, str]) -> Gathered:
     """Flags count before directives, and those, as in the Go image, before variables. Raises `InvalidSetting`."""
-    found = {name: each for name in settings if (each := variable(name, environment))}
+    found = {}
+    for name, setting in settings.items():
+        also = environment.get(setting.also)
+        if each := variable(name, environment) or (Given(also, setting.also) if also else None):
+            found[name] = each
     takes = {each.name: each.values for each in settings.values() if each.directive}
     understood, source, sites = _from_the_go_image(takes, environment)
     for name, text in understood.values.items():

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -41,6 +42,7 @@ _NO = frozenset({"0", "false", "off", "no"})
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://((?:\*\.)?[a-z0-9._~-]+|\[[0-9a-f:.]+\])(?::(\d{1,5}))?/?", re.IGNORECASE)
 _ABSOLUTE_URI = re.compile(r"[a-z][a-z0-9+.-]*:[!-~]+", re.IGNORECASE)
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_SENDS_TRACES = ("opentelemetry", "opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 _DEFAULT_PORT = {"http": "80", "https": "443"}
 
 
@@ -103,6 +105,15 @@ def choice(*known: str) -> Reader:
         return value
 
     return read
+
+
+def traces(value: str) -> str:
+    """Where traces go, in the words of ``OTEL_TRACES_EXPORTER``; what sends them has to be installed."""
+    exporter = choice("none", "otlp", "console")(value)
+    # `find_spec` raises where a package's parent is missing; `all` stops before.
+    if exporter != "none" and not all(map(find_spec, _SENDS_TRACES)):
+        raise ValueError(f"{value!r} needs OpenTelemetry: pip install 'mercure-hub[otel]'; none sends no traces")
+    return str(exporter)
 
 
 def listen(value: str) -> tuple[Listen, ...]:

@@ -33,6 +33,7 @@ from hub.fanout.audiences import Audience, Audiences
 from hub.fanout.timers import TimerWheel
 from hub.fanout.wire import Wire
 from hub.observe.counts import Counts, Ended
+from hub.observe.traces import Traces
 from transports import Entry, HistoryTrimmed, Page, Position, Transport, TransportClosed, TransportUnavailable
 
 PAGE = 1024
@@ -133,6 +134,7 @@ class Streams:
         heartbeat: float,
         dispatch_timeout: float,
         counts: Counts | None = None,
+        traces: Traces | None = None,
     ) -> None:
         self.log = log
         self.audiences = audiences
@@ -143,6 +145,7 @@ class Streams:
         self.live = 0
         """How many of them ride on the dispatcher's cursor."""
         self.counts = counts or Counts.alone()
+        self.traces = traces or Traces()
         self.on_lost: Callable[[Stream], None] = lambda _stream: None
         """Told of each stream that was started, when it is over."""
 
@@ -232,18 +235,22 @@ class Stream:
     async def _read(self) -> None:
         """Read the log until it meets the dispatcher, or until the reader can't take more."""
         log = self.streams.log
-        behind = True
-        while behind:
-            # A faster replica's subscriber waits for our dispatcher, rather than get something twice.
-            await log.reached(self.cursor)
-            try:
-                page = await log.page(self.cursor)
-            except TransportUnavailable:
-                await asyncio.sleep(PAGE_RETRY)
-                continue
-            behind = self._send_page(page)
-            # A store in memory and a fast reader suspend nowhere: let the others have their turn.
-            await asyncio.sleep(0)
+        with self.streams.traces.span("mercure.history") as note:
+            entries, behind = 0, True
+            while behind:
+                # A faster replica's subscriber waits for our dispatcher, rather than get something twice.
+                await log.reached(self.cursor)
+                try:
+                    page = await log.page(self.cursor)
+                except TransportUnavailable:
+                    await asyncio.sleep(PAGE_RETRY)
+                    continue
+                behind = self._send_page(page)
+                entries += len(page)
+                # A store in memory and a fast reader suspend nowhere: let the others have their turn.
+                await asyncio.sleep(0)
+            note("mercure.history.entries", entries)
+            note("mercure.stream.phase", self.phase.value)
 
     def _send_page(self, page: Page) -> bool:
         """Send what of a page the dispatcher has passed already; False: live now, or the reader can't take more."""

@@ -19,6 +19,7 @@ from hub.auth.keys import InvalidKey
 from hub.config.settings import Settings
 from hub.config.sources import InvalidSetting
 from hub.observe.logs import configure
+from hub.observe.traces import exported
 from hub.server.http1 import HubProtocol
 from hub.server.notify import Notify
 from hub.server.reload import Reload, Reread
@@ -239,6 +240,7 @@ def serve(
 ) -> int:
     """Serve on sockets that are bound, as `run` does. When ``lifeline`` has come to its end, so does the hub."""
     with ExitStack() as stack:
+        stack.enter_context(exported(hub.settings.traces))
         for listener in listeners:
             stack.callback(listener.close)
         runner = stack.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))

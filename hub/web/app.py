@@ -29,6 +29,7 @@ from hub.lifecycle import Lifecycle, State
 from hub.matching.matchers import Matching
 from hub.observe.counts import Counts, Ended, Role
 from hub.observe.refusals import Refusals
+from hub.observe.traces import traces_for
 from hub.presence.active import ActiveSubscriptions
 from hub.presence.documents import ROOT
 from hub.problems import Problem
@@ -65,6 +66,7 @@ class Hub:
     def __init__(self, settings: Settings, counts: Counts | None = None) -> None:
         """``counts``: this process's row of numbers, where it has others beside it."""
         self.counts = counts or Counts.alone()
+        self.traces = traces_for(settings.traces)
         self.refusals = Refusals(self.counts, tell_client=settings.tell_reasons)
         self.transport = open_transport(settings.transport_url)
         self.lifecycle = Lifecycle()
@@ -81,6 +83,7 @@ class Hub:
             heartbeat=settings.heartbeat,
             dispatch_timeout=settings.dispatch_timeout,
             counts=self.counts,
+            traces=self.traces,
         )
         self.active = ActiveSubscriptions(self.transport, self.matching) if settings.subscriptions else None
         self.streams.on_lost = self._ended
@@ -96,7 +99,9 @@ class Hub:
         self.limits = Limits(settings.max_connections, settings.max_subscriptions_per_client, settings.publish_rate)
         self.admin = Admin(self.transport, self.lifecycle, self.streams, self.counts, name_topics=settings.stats_topics)
         shared = (self.lifecycle, self.authorizer, self.matching, self.cors)
-        self._publish = Publish(self.transport, *shared, settings.max_request_body_size, self.counts, self.limits)
+        self._publish = Publish(
+            self.transport, *shared, settings.max_request_body_size, self.counts, self.limits, self.traces
+        )
         self._subscribe = Subscribe(
             self.streams,
             *shared,
@@ -104,6 +109,7 @@ class Hub:
             settings.write_timeout,
             settings.protocol,
             self.limits,
+            self.traces,
             self.active,
         )
         named = [each.identifier for each in settings.issuers if each.authorization_server]
@@ -122,7 +128,9 @@ class Hub:
 
     def direct(self, scope: Scope, body: bytes, offer: Offer) -> bool:
         """`hub.fanout.wire.Direct`: the two hot paths, before the router and the middleware."""
-        if scope["path"] != PATH or self.settings.access_log or not self.answers_on(scope) or self.crowded:
+        if scope["path"] != PATH or self.settings.access_log or self.traces.on:
+            return False
+        if not self.answers_on(scope) or self.crowded:
             return False
         if scope["method"] == "POST":
             return self._publish.direct(scope, body, offer)

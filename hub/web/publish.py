@@ -18,6 +18,7 @@ from hub.fanout.wire import Offer, gone
 from hub.lifecycle import HOLD, Lifecycle, unavailable
 from hub.matching.matchers import Matching
 from hub.observe.counts import Counts, Failure
+from hub.observe.traces import Note, Traces
 from hub.problems import Problem
 from hub.web.cors import Cors
 from hub.web.forms import check_form, read_body
@@ -76,6 +77,7 @@ class Publish:
     max_body: int
     counts: Counts
     limits: Limits
+    traces: Traces
 
     def direct(self, scope: Scope, body: bytes, offer: Offer) -> bool:
         """`hub.fanout.wire.Direct`: store an update whose request is sound and not large."""
@@ -104,18 +106,19 @@ class Publish:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        if self.lifecycle.draining:
-            raise _not_open()
-        if self.lifecycle.holds_store:
-            response = await self._publish(request)
-        else:
-            with self.lifecycle.place() as free:
-                if not free:
-                    raise _not_open()
-                response = await self._publish(request)
+        with self.traces.span("mercure.publish", request.headers) as note:
+            if self.lifecycle.draining:
+                raise _not_open()
+            if self.lifecycle.holds_store:
+                response = await self._publish(request, note)
+            else:
+                with self.lifecycle.place() as free:
+                    if not free:
+                        raise _not_open()
+                    response = await self._publish(request, note)
         await response(scope, receive, send)
 
-    async def _publish(self, request: Request) -> Response:
+    async def _publish(self, request: Request, note: Note) -> Response:
         permission = self._permission(request)
         body = await read_body(request, self.max_body)
         # A hostile 4 MiB takes three seconds to decode: in a thread, they are nobody else's.
@@ -126,6 +129,9 @@ class Publish:
             if self.lifecycle.draining:
                 raise unavailable("this hub is shutting down; try again")
             receipt = await self._append_counted(self.transport.submit, update)
+        note("http.response.status_code", 200)
+        note("mercure.update.id", receipt.id)
+        note("mercure.update.private", update.private)
         return PlainTextResponse(receipt.id)
 
     def _permission(self, request: HTTPConnection) -> Permission:

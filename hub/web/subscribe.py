@@ -21,6 +21,7 @@ from hub.generations import NAMES, Generation, Protocol, generations_in, matcher
 from hub.lifecycle import Lifecycle
 from hub.matching.matchers import MAX_TOPIC, InvalidMatcher, Matcher, Matching, invalid_character
 from hub.observe.counts import Ended
+from hub.observe.traces import Traces
 from hub.presence.active import ActiveSubscriptions
 from hub.problems import Problem
 from hub.web.cors import Cors
@@ -96,6 +97,15 @@ class Query(NamedTuple):
     last_event_id: str | None
 
 
+class Admission(NamedTuple):
+    """A stream that may begin after ``cursor``, with these response headers. ``client``: who it is, for its limit."""
+
+    query: Query
+    cursor: Position
+    headers: RawHeaders
+    client: str
+
+
 @dataclass(frozen=True)
 class Subscribe:
     """The endpoint. ``write_timeout``: seconds that a connection lasts at most, 0 for no limit.
@@ -112,6 +122,7 @@ class Subscribe:
     write_timeout: float
     protocol: Protocol
     limits: Limits
+    traces: Traces
     active: ActiveSubscriptions | None = None
 
     def direct(self, scope: Scope, offer: Offer) -> bool:
@@ -130,34 +141,43 @@ class Subscribe:
         return True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
+        request, carry = Request(scope, receive), None
+        with self.traces.span("mercure.subscribe", request.headers) as note:
+            admission = await self._admit(request)
+            if isinstance(admission, Response):
+                await admission(scope, receive, send)
+                return
+            query, cursor, headers, client = admission
+            note("http.response.status_code", 200)
+            note("mercure.matchers", len(query.matchers))
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            if request.method == "HEAD":
+                await send({"type": "http.response.body"})
+                return
+            # Some proxies pass the head on only once the body has begun.
+            await send({"type": "http.response.body", "body": self._first, "more_body": True})
+            wire, carry = wire_for(scope, receive, send)
+            self._start(wire, query, cursor, client)
+        if carry is not None:
+            await carry()
+
+    async def _admit(self, request: Request) -> Admission | Response:
+        """What the stream begins with, or an answer that has the client come back later. Raises `Problem`."""
         body = await self._body(request)
         if not self.lifecycle.serving:
             # Of a pair, the other one serves: its subscribers are not held here.
             pair = self.streams.log.transport.one_of_a_pair
-            if pair or not await self.lifecycle.wait_until_serving(gone(scope)):
-                await self._come_back(request, body, AT_ONCE if pair else SOON)(scope, receive, send)
-                return
+            if pair or not await self.lifecycle.wait_until_serving(gone(request.scope)):
+                return self._come_back(request, body, AT_ONCE if pair else SOON)
         query = self._query_of(request, body)
         client = query.grants.subject or (request.client.host if request.client else "-")
         if self.limits.crowded(len(self.streams.open)) or self.limits.has_enough(client):
-            await self._come_back(request, body, LATER)(scope, receive, send)
-            return
+            return self._come_back(request, body, LATER)
         try:
             cursor, headers = await self._cursor(query.last_event_id)
         except (TransportUnavailable, TransportClosed):
-            await self._come_back(request, body)(scope, receive, send)
-            return
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        if request.method == "HEAD":
-            await send({"type": "http.response.body"})
-            return
-        # Some proxies pass the head on only once the body has begun.
-        await send({"type": "http.response.body", "body": self._first, "more_body": True})
-        wire, carry = wire_for(scope, receive, send)
-        self._start(wire, query, cursor, client)
-        if carry is not None:
-            await carry()
+            return self._come_back(request, body)
+        return Admission(query, cursor, headers, client)
 
     @property
     def _first(self) -> bytes:

@@ -1,11 +1,13 @@
 """What an operator sees of a running hub: metrics, stats and the log, of one process and of several."""
 
+import asyncio
 import json
 import os
 import re
 from signal import SIGKILL, SIGTERM
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from hub.generations import PATH
 from tests.e2e.processes import (
@@ -154,3 +156,47 @@ async def test_the_access_log(hubs: Hubs) -> None:
     assert f'"GET {PATH}?topic=x&authorization=REDACTED" 401' in hub.stderr
     assert "hunter2" not in hub.stderr
     assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z INFO hub\.", hub.stderr)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_traces_reach_a_collector(hubs: Hubs, workers: int) -> None:
+    """With OpenTelemetry's own variables, from every worker, the last ones at its end; the hub has its name."""
+    received: list[ExportTraceServiceRequest] = []
+
+    async def collect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"POST /v1/traces HTTP/1.1")
+        length = re.search(rb"(?i)content-length: (\d+)", head)
+        assert length
+        body = await reader.readexactly(int(length[1]))
+        received.append(ExportTraceServiceRequest.FromString(body))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(collect, "127.0.0.1", 0) as collector:
+        port = collector.sockets[0].getsockname()[1]
+        environment = {
+            "OTEL_TRACES_EXPORTER": "otlp",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
+            "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment=test",
+        }
+        hub = hubs.start("lmdb://traced?lock=shared", "--workers", str(workers), environment=environment)
+        address = await hub.listening()
+        async with Connection.to(address) as connection:
+            assert (await connection.publish("x")).status == 200
+        hub.send(SIGTERM)
+        assert await hub.ended() == 0
+    (sent,) = [each for request in received for each in request.resource_spans]
+    attributes = {each.key: each.value.string_value for each in sent.resource.attributes}
+    assert (attributes["service.name"], attributes["deployment.environment"]) == ("mercure-hub", "test")
+    assert [span.name for scope in sent.scope_spans for span in scope.spans] == ["mercure.publish"]
+
+
+async def test_traces_that_nobody_collects(hubs: Hubs) -> None:
+    """A collector that is away costs the start nothing, and the end no more than OpenTelemetry's time-out."""
+    away = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}", "OTEL_EXPORTER_OTLP_TIMEOUT": "1"}
+    hub = hubs.start("memory://", "--traces", "otlp", environment=away)
+    async with Connection.to(await hub.listening()) as connection:
+        assert (await connection.publish("x")).status == 200
+    hub.send(SIGTERM)
+    assert await hub.ended(5) == 0

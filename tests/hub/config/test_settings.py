@@ -64,6 +64,16 @@ def test_a_flag_can_take_back_a_variable() -> None:
     assert not settings_of({"anonymous": False}, MERCURE_ANONYMOUS="1").anonymous
 
 
+def test_traces_are_asked_for_in_opentelemetrys_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its variable counts where ours is not set; without the extra the start ends, and it is said what to install."""
+    assert settings_of(OTEL_TRACES_EXPORTER="otlp").traces == "otlp"
+    assert settings_of(OTEL_TRACES_EXPORTER="otlp", MERCURE_TRACES="none").traces == "none"
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+    assert settings_of(OTEL_TRACES_EXPORTER="none").traces == "none"
+    said = refusal(OTEL_TRACES_EXPORTER="otlp")
+    assert said.startswith("OTEL_TRACES_EXPORTER: 'otlp' needs OpenTelemetry: pip install 'mercure-hub[otel]'")
+
+
 def test_an_empty_variable_is_unset() -> None:
     """An orchestrator's ``MERCURE_X=`` means that nobody has set it."""
     settings = settings_of(MERCURE_LISTEN="", MERCURE_HEARTBEAT_FILE="", MERCURE_EXTRA_DIRECTIVES="", SERVER_NAME="")
