@@ -16,6 +16,7 @@ PACKAGES = {
     "go": "golang-go",
     "haproxy": "haproxy",
     "nginx": "nginx",
+    "php": "php-cli",
     "promtool": "prometheus",
     "redis-cli": "redis-tools",
     "redis-server": "redis-server",

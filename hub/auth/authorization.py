@@ -95,7 +95,7 @@ class Authorizer:
             raise Unauthorized("publishing needs an access token: send it as Authorization: Bearer")
         if presented.place == "cookie":
             self._check_origin(request)
-        return self._grants("publisher", self._publisher, presented, request)
+        return self._grants("publisher", presented, request)
 
     def subscriber(self, request: HTTPConnection) -> Grants:
         """Raises `Unauthorized`, `InvalidToken`, `InvalidTokenRequest`. A bad token never counts as none."""
@@ -104,7 +104,7 @@ class Authorizer:
             if self._anonymous:
                 return ANONYMOUS
             raise Unauthorized("subscribing needs an access token: send it as Authorization: Bearer, or as a cookie")
-        return self._grants("subscriber", self._subscriber, presented, request)
+        return self._grants("subscriber", presented, request)
 
     def allow_publish(self, grants: Grants, topics: Sequence[str]) -> None:
         """Raises `InsufficientScope` unless every topic is granted (spec "Publishers")."""
@@ -120,6 +120,14 @@ class Authorizer:
             raise Unauthorized("this needs an access token: send it as Authorization: Bearer, or as a cookie")
         if not self._matching.any(grants.subscribe, (topic,)):
             raise InsufficientScope("the access token does not grant subscribing to what this URL shows")
+
+    def judge(self, role: str, request: HTTPConnection) -> Judge:
+        """What decides about a token of that role in such a request. Raises `InvalidToken`: ``Host`` is too long."""
+        audience = self._resource_identifier or f"{own_origin(request)}{PATH}"
+        if len(audience) > MAX_AUDIENCE:
+            raise InvalidToken(Reason.WRONG_AUDIENCE, f"the Host of the request has more than {MAX_SHOWN} characters")
+        ring = self._publisher if role == "publisher" else self._subscriber
+        return Judge(ring, audience, self._generations, self._matching)
 
     def _presented(self, request: HTTPConnection) -> _Presented | None:
         """The header wins over the query, and the query over cookies, which browsers send unasked.
@@ -179,15 +187,13 @@ class Authorizer:
             ),
         )
 
-    def _grants(self, role: str, ring: KeyRing, presented: _Presented, request: HTTPConnection) -> Grants:
+    def _grants(self, role: str, presented: _Presented, request: HTTPConnection) -> Grants:
         """What the first token allows that verifies; where none does, the first one's error."""
-        audience = self._resource_identifier or f"{own_origin(request)}{PATH}"
-        if len(audience) > MAX_AUDIENCE:
-            raise InvalidToken(Reason.WRONG_AUDIENCE, f"the Host of the request has more than {MAX_SHOWN} characters")
+        judge = self.judge(role, request)
         refused: InvalidToken | None = None
         for token in presented.tokens:
             try:
-                grants = self._granted_by(token, role, ring, audience)
+                grants = self._granted_by(token, role, judge)
             except InvalidToken as error:
                 refused = refused or error
             else:
@@ -199,11 +205,11 @@ class Authorizer:
         assert refused is not None  # noqa: S101 - at least one token was presented
         raise refused
 
-    def _granted_by(self, token: str, role: str, ring: KeyRing, audience: str) -> Grants:
-        cached = (role, token, audience)
+    def _granted_by(self, token: str, role: str, judge: Judge) -> Grants:
+        cached = (role, token, judge.audience)
         verified, now = self._verified.get(cached), time.time()
         if verified is None:
-            verified = Judge(ring, audience, self._generations, self._matching).grants(token, now)
+            verified = judge.grants(token, now)
         elif verified.expires is not None and verified.expires <= now:
             raise expired(now - verified.expires, token=fingerprint(token))
         self._verified[cached] = verified

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from hub.auth.keys import InvalidSignature, Token, VerificationKey
+from hub.auth.keys import InvalidSignature, VerificationKey
 
 MAX_TRIED = 16
 """Keys that one token is tried with: each costs a signature check."""
@@ -84,15 +84,6 @@ class KeyRing:
         if issuer is None:
             return self._own
         return self._issuers.get(issuer, self._own if issuer in self._trusted else ())
-
-    def verify(self, text: str, header: Mapping[str, Any], issuer: str | None) -> tuple[Token, Verified]:
-        """``header``, ``issuer``: what the token says of itself. Raises `InvalidSignature`: no key verifies it."""
-        for key in self.candidates(header, issuer):
-            try:
-                return key.verify(text), Verified(key, issuer)
-            except InvalidSignature:
-                continue
-        raise InvalidSignature("the token does not verify")
 
     def candidates(self, header: Mapping[str, Any], issuer: str | None) -> Sequence[VerificationKey]:
         """The keys that a token with that header is tried with, in their order."""

@@ -22,6 +22,8 @@ Publish:
 
   curl {writer}-d topic={topic} -d {data} {url}
 
+Or on a page: {debugger}
+
 A subscriber that adds &last_event_id=earliest gets what was published before. Ctrl-C ends the hub.
 """
 
@@ -34,6 +36,7 @@ def what_to_try(settings: Settings, url: str) -> str:
         url=url,
         topic=TOPIC,
         reader="" if settings.anonymous else bearer,
+        debugger=f"{url}/debug/",
         stream=shlex.quote(f"{url}?{parameter}={TOPIC}"),
         writer=bearer,
         data=shlex.quote(f"data={json.dumps({'status': 'available'})}"),

@@ -40,9 +40,6 @@ MEANINGLESS: Mapping[str, str] = {
     "topic_matcher_cache_size": "matchers are cached without a setting",
     "subscriber_list_cache_size": "subscribers are indexed by topic, without a cache to size",
     "subscriber_list_cache": "subscribers are indexed by topic, without a cache to size",
-    "ui": "this version has no debugger page",
-    "debugger": "this version has no debugger page",
-    "demo": "this version has no debugger page and no demo endpoints",
     "metrics_enabled": "metrics are always there, on --admin-listen; --metrics serves them to clients too",
 }
 """Directives that are accepted and change nothing, each with the reason."""
@@ -53,18 +50,23 @@ OWN: Mapping[str, str] = {
     "subscriber_jwt": "`KEY [ALG]`: `MERCURE_SUBSCRIBER_JWT_KEY` and `_ALG`",
     "issuer": "`ID { authorization_server; publisher { … } subscriber { … } }`: one of `MERCURE_ISSUERS`",
     "protocol_version_compatibility": "`7` or `8`: 0.x is served, as it is by default",
-    "playground": "all that makes trying easy, and nothing that is safe",
+    "ui": "the debugger, as older versions call it",
+    "demo": "the debugger, as older versions call it",
 }
 """Directives that are more than a setting of the same name."""
 
+DEBUGGERS = ("ui", "demo")
+"""What ``debugger`` was called before."""
+
 PLAYGROUND: Mapping[str, str] = {
+    "debugger": "on",
     "anonymous": "on",
     "subscriptions": "on",
     "cookie_name": "mercure_access_token",
     "cors_origins": "*",
     "publish_origins": "*",
 }
-"""What the directive ``playground`` takes for granted wherever nothing else is said."""
+"""What ``playground`` takes for granted wherever nothing else is said."""
 
 _BOLT = ("path", "size", "cleanup_frequency", "bucket_name")
 _BOLT_FILE = "/data/mercure.db"
@@ -74,11 +76,10 @@ _LOCAL_NAMES = ("localhost", ".localhost", ".local", ".internal", ".home.arpa")
 
 @dataclass
 class Understood:
-    """``values``: settings' texts by their fields' names. ``playground``: whether `PLAYGROUND` counts."""
+    """``values``: settings' texts by their fields' names."""
 
     values: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
-    playground: bool = False
 
 
 class Site(NamedTuple):
@@ -144,8 +145,8 @@ def understand(mercure: Iterable[Directive], takes: Mapping[str, str]) -> Unders
 
 def _apply(each: Directive, takes: Mapping[str, str], understood: Understood) -> None:
     values = understood.values
-    if each.name == "playground":
-        understood.playground = True
+    if each.name in DEBUGGERS:
+        values["debugger"] = _value(each, "none")
     elif each.name == "transport":
         values["transport_url"] = _transport(each)
     elif each.name in ("publisher_jwt", "subscriber_jwt"):

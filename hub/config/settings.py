@@ -111,6 +111,21 @@ class Settings:
     tell_reasons: bool = described(
         values.boolean, "", "off", "Tell clients why they are refused; for development, as `--dev` does."
     )
+    landing: bool = described(values.boolean, "", "on", "Serve a page at `/` that says what this is.")
+    debugger: bool = described(
+        values.boolean,
+        "",
+        "off",
+        "Serve the debugger at `/.well-known/mercure/debug/`; `--dev` does.",
+        directive=True,
+    )
+    playground: bool = described(
+        values.boolean,
+        "",
+        "off",
+        "For trying: anonymous subscribers, every origin, the debugger, `/playground/…`; never where others reach it.",
+        directive=True,
+    )
     name: str = described(
         values.hub_name, "NAME", "default", "The hub's name in the paths of its health.", directive=True
     )
@@ -217,7 +232,7 @@ def load(
     given = gather(SETTINGS, flags, environment)
     read = {name: _read(name, each) for name, each in given.values.items()}
     warnings = [*given.warnings, *_site_addresses(read, given)]
-    if given.playground:
+    if read.get("playground"):
         read = {**{name: SETTINGS[name].read(text) for name, text in PLAYGROUND.items()}, **read}
         # As there: a playground that is given no key at all takes the documentation's.
         if not any(name.endswith(("_key", "_jwks_url")) or name == "issuers" for name in read):
@@ -297,6 +312,7 @@ def _dev(read: Mapping[str, Any]) -> dict[str, Any]:
         "anonymous": True,
         "log_level": "warning",
         "tell_reasons": True,
+        "debugger": True,
         "cors_origins": origins,
         "publish_origins": origins,
         "trusted_issuers": (hub,),
@@ -372,10 +388,10 @@ def _warnings(settings: Settings, given: Gathered, *, dev: bool) -> list[str]:
         )
     if url and url.text.startswith("local://"):
         found.append(f"{url.source}: the newest updates are kept in memory all the same, as memory:// does")
-    if given.playground:
+    if settings.playground:
         found.append(
-            "directive 'playground' is for trying: anybody may subscribe, and every page may publish with its"
-            " visitors' cookies; leave it out where others reach the hub"
+            f"{given.values['playground'].source} is for trying: anybody may subscribe, and every page may publish with"
+            " its visitors' cookies; leave it out where others reach the hub"
         )
     if DEV_KEY in (settings.publisher_jwt_key, settings.subscriber_jwt_key) and (
         not dev or any(each.host not in _LOOPBACK for each in settings.listen)

@@ -30,7 +30,6 @@ class Gathered:
 
     values: dict[str, Given]
     warnings: list[str]
-    playground: bool
     sites: Given | None
 
 
@@ -49,7 +48,7 @@ def gather(settings: Mapping[str, Setting], flags: Mapping[str, object], environ
         if (value := flags.get(name)) is not None:
             found[name] = Given(str(value), setting.flag)
     warnings = [f"{source}: {each}" for each in understood.warnings]
-    return Gathered(found, warnings, understood.playground, sites)
+    return Gathered(found, warnings, sites)
 
 
 def _from_the_go_image(

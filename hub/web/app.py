@@ -39,6 +39,9 @@ from hub.web.cors import Cors
 from hub.web.health import Ready, live
 from hub.web.limits import Limits, crowded
 from hub.web.metadata import METADATA_PATH, Metadata, Methods
+from hub.web.pages import Pages
+from hub.web.playground import ROOT as PLAYGROUND
+from hub.web.playground import Playground
 from hub.web.publish import Publish, failure_of
 from hub.web.subscribe import Subscribe
 from hub.web.subscriptions import Subscriptions
@@ -166,9 +169,13 @@ class Hub:
         subscribe: ASGIApp = self._subscribe
         endpoints: dict[str, dict[str, ASGIApp]] = {
             PATH: {"GET": subscribe, "QUERY": subscribe, "POST": self._publish},
-            "/": {"GET": request_response(self.metadata.page)},
             **self.health,
+            **Pages(self.settings, self.lifecycle, self.authorizer).endpoints(),
         }
+        if self.settings.playground:
+            endpoints[f"{PLAYGROUND}/{{rest:path}}"] = {
+                "GET": request_response(Playground(self.settings.cookie_name).answer)
+            }
         if self.settings.metrics:
             endpoints["/metrics"] = {"GET": request_response(self.admin.metrics)}
         if self.metadata.published:

@@ -1,46 +1,24 @@
-"""What the hub says of itself: its page, its protected resource metadata (RFC 9728), the methods of each path."""
+"""What the hub says of itself: its protected resource metadata (RFC 9728), the methods of each path."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from html import escape
 from importlib.metadata import version
 from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hub.auth.authorization import own_origin
-from hub.generations import PATH, Generation, Protocol, generations_in, topic_parameter
+from hub.generations import PATH, Generation, Protocol, generations_in
 from hub.problems import Problem
 
 METADATA_PATH = f"/.well-known/oauth-protected-resource{PATH}"
 """RFC 9728 section 3: the well-known name comes before the resource's own path."""
 DETAIL_TYPE = "https://mercure.rocks/authorization-detail"
 DOCUMENTATION = "https://mercure.rocks/docs"
-
-_PAGE = """\
-<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<meta name="color-scheme" content="light dark">
-<title>Mercure hub</title>
-<h1>A Mercure hub</h1>
-<p>Applications publish updates here, and browsers receive them as they come.</p>
-<ul>
-<li>Version {version}, protocol {protocol}
-<li>The hub's URL, for publishers and subscribers: <code>{base}{path}</code>
-<li>Subscribe in a terminal: <code>curl -N '{base}{path}?{parameter}=https://example.com/books/1'</code>
-<li>Health: <a href="{base}/mercure/health/live">live</a>, the process answers;
-<a href="{base}/mercure/health/ready">ready</a>, an update would be stored now
-<li>Documentation of the protocol: <a href="{documentation}">{documentation}</a>
-</ul>
-</html>
-"""
-_POLICY = "default-src 'none'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
 @dataclass(frozen=True)
@@ -86,7 +64,7 @@ class Metadata:
     async def document(self, request: Request) -> Response:
         """The metadata, for pages of every origin: nothing in it is secret."""
         document: dict[str, Any] = {
-            "resource": self.resource_identifier or f"{_base(request)}{PATH}",
+            "resource": self.resource_identifier or f"{base_url(request)}{PATH}",
             "authorization_details_types_supported": [DETAIL_TYPE],
             "bearer_methods_supported": ["header"],
             "mercure_cookie": self.cookie_name,
@@ -103,7 +81,7 @@ class Metadata:
         if identifier.startswith(("https://", "http://")):
             parts = urlsplit(identifier)
             return f"{parts.scheme}://{parts.netloc}{METADATA_PATH}"
-        return f"{_base(request)}{METADATA_PATH}"
+        return f"{base_url(request)}{METADATA_PATH}"
 
     async def answer_problem(self, request: Request, problem: Exception) -> Response:
         """The problem as a response; every challenge names the metadata (RFC 9728 section 5.1)."""
@@ -114,26 +92,14 @@ class Metadata:
             problem.headers["WWW-Authenticate"] = f'{challenge}{comma} resource_metadata="{self.url(request)}"'
         return problem.response()
 
-    async def page(self, request: Request) -> Response:
-        """What a browser shows at the hub's root: what this is, and where to go on."""
-        page = _PAGE.format(
-            version=escape(_version()),
-            protocol="0.x and 1.0" if self.protocol == "both" else self.protocol,
-            base=escape(_base(request)),
-            path=PATH,
-            parameter=topic_parameter(self.protocol),
-            documentation=DOCUMENTATION,
-        )
-        return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY, "Cache-Control": "no-cache"})
-
 
 @cache
-def _version() -> str:
+def hub_version() -> str:
     """Read from the package's files, once."""
     return version("mercure-hub")
 
 
-def _base(request: Request) -> str:
+def base_url(request: Request) -> str:
     """The URL under which this application answers: with the prefix that it is mounted at."""
     root_path: str = request.scope.get("root_path", "")
     return own_origin(request) + root_path

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import threading
 import time
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -118,6 +119,37 @@ class Browser:
     def run(self, script: str, *arguments: Any) -> Any:
         """What the function body returns; a promise is waited for."""
         return self.command("execute/sync", {"script": script, "args": arguments})
+
+    def click(self, selector: str) -> None:
+        """As a person would: what is hidden or covered can't be clicked."""
+        self.command(f"element/{self._element(selector)}/click", {})
+
+    def fill(self, selector: str, text: str) -> None:
+        """Replace what stands in a field, key by key."""
+        element = self._element(selector)
+        self.command(f"element/{element}/clear", {})
+        self.command(f"element/{element}/value", {"text": text})
+
+    def press(self, key: str) -> None:
+        """A key, where the focus is; those without a character as WebDriver numbers them."""
+        strokes = [{"type": kind, "value": key} for kind in ("keyDown", "keyUp")]
+        self.command("actions", {"actions": [{"type": "key", "id": "keyboard", "actions": strokes}]})
+
+    def text(self, selector: str, enough: Callable[[str], bool] = bool) -> str:
+        """What an element shows, once it is enough."""
+        look = "return document.querySelector(arguments[0])?.textContent ?? ''"
+        return str(until(lambda: self.run(look, selector), enough))
+
+    def screenshot(self, width: int, height: int, *, dark: bool = False) -> bytes:
+        """A PNG of the window in that size, in the colours that the system asks for."""
+        features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+        self.command("goog/cdp/execute", {"cmd": "Emulation.setEmulatedMedia", "params": {"features": features}})
+        self.command("window/rect", {"width": width, "height": height})
+        return b64decode(_answer(self._client.get(f"{self._session}/screenshot")))
+
+    def _element(self, selector: str) -> str:
+        found = self.command("element", {"using": "css selector", "value": selector})
+        return str(next(iter(found.values())))
 
     def command(self, name: str, body: dict[str, Any]) -> Any:
         return _answer(self._client.post(f"{self._session}/{name}", json=body))

@@ -88,7 +88,8 @@ def running(command: list[str], folder: Path, port: int) -> Iterator[None]:
     with (folder / "output").open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)
         try:
-            until(lambda: answers(port), bool)
+            # Traefik answers 404 until it has read its routes.
+            until(lambda: answers(port), lambda status: status not in (0, 404))
             assert process.poll() is None, (folder / "output").read_text()
             yield
         finally:

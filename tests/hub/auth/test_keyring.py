@@ -2,6 +2,7 @@
 
 import json
 from base64 import urlsafe_b64encode
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
@@ -44,7 +45,11 @@ def verify(ring: KeyRing, token: str) -> Verified:
     issuer = issuer_of(peek(token, 1)) if is_access_token(header) else None
     if is_access_token(header) and (issuer is None or not ring.knows(issuer)):
         raise InvalidSignature
-    return ring.verify(token, header, issuer)[1]
+    for key in ring.candidates(header, issuer):
+        with suppress(InvalidSignature):
+            key.verify(token)
+            return Verified(key, issuer)
+    raise InvalidSignature
 
 
 def accepted(ring: KeyRing, token: str) -> bool:

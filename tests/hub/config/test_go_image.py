@@ -153,11 +153,19 @@ def test_the_playground() -> None:
     settings, warnings = load({}, {"MERCURE_EXTRA_DIRECTIVES": "playground"})
     assert settings.anonymous
     assert settings.subscriptions
+    assert settings.debugger
     assert (settings.cookie_name, settings.cors_origins) == ("mercure_access_token", ("*",))
     assert settings.publisher_jwt_key == DEV_KEY
     assert any("playground" in each and "anybody may subscribe" in each for each in warnings)
     kept = directed("playground\ncors_origins https://a.example")
     assert (kept.cors_origins, kept.publisher_jwt_key) == (("https://a.example",), "a publisher's secret")
+
+
+@pytest.mark.parametrize("name", ["debugger", "ui", "demo"])
+def test_the_debugger_has_had_three_names(name: str) -> None:
+    """Each turns it on, and off again."""
+    assert directed(name).debugger
+    assert not directed(f"{name} off").debugger
 
 
 @pytest.mark.parametrize("name", go_image.MEANINGLESS)
@@ -444,7 +452,8 @@ def rows(heading: str) -> list[tuple[str, str]]:
 def test_each_directive_of_the_page_starts(name: str, said: str) -> None:
     """As the page says: it is taken, or it changes nothing and a warning names it."""
     text = f"{name} {EXAMPLES.get(name, '')}".strip()
-    warned = any(f"directive {name!r}" in each for each in warnings_of(MERCURE_EXTRA_DIRECTIVES=text))
+    said_of = (f"directive {name!r} ", f": {name} is for trying")
+    warned = any(one in each for one in said_of for each in warnings_of(MERCURE_EXTRA_DIRECTIVES=text))
     assert warned is (name in go_image.MEANINGLESS or name == "playground")
     assert ("accepted" in said) is (name in go_image.MEANINGLESS or name == "protocol_version_compatibility")
 

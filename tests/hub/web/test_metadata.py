@@ -57,23 +57,6 @@ async def test_options_of_the_whole_server() -> None:
         writer.close()
 
 
-async def test_the_root_says_what_this_is() -> None:
-    """A person who opens the hub's address learns its URL, its health and where to read on; without a script."""
-    async with serving() as served:
-        answer = await ask(served, "GET", "/")
-        assert answer.status_code == 200
-        assert answer.headers["content-type"].startswith("text/html")
-        assert served.url in answer.text
-        assert "<script" not in answer.text
-        policy = answer.headers["content-security-policy"]
-        assert "default-src 'none'" in policy
-        assert "unsafe" not in policy
-        links = re.findall(r'href="([^"]+)"', answer.text)
-        for link in links[:2]:
-            assert (await served.client.get(link)).status_code == 200
-        assert links[2].startswith("https://mercure.rocks/")
-
-
 @pytest.mark.parametrize(
     ("settings", "more"),
     [
