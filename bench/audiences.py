@@ -17,7 +17,7 @@ from bench.servers import KEY, PATH, mercure
 from hub.config.settings import Settings
 from hub.fanout.wire import Wire
 from hub.matching.matchers import Matcher
-from hub.web.app import Hub, application
+from hub.web.hub import Hub
 
 SIZES = (100, 1_000, 10_000, 100_000)
 PUBLISHES = 1_000
@@ -65,7 +65,7 @@ class Crowd:
     """A hub with so many audiences of one, all on one wire."""
 
     def __init__(self, hub: Hub, size: int) -> None:
-        self._application, self.size = application(hub), size
+        self._application, self.size = hub.asgi, size
         self._wire, self._random = Counted(), random.Random(size)  # noqa: S311
         for number in range(size):
             matchers = [Matcher("topic", topic(number))]

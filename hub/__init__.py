@@ -1,6 +1,6 @@
 """A hub for the Mercure protocol. What a program uses is here; the rest is the hub's own.
 
-    from hub import Settings, create_app
+    from hub import Hub, Settings, create_app
 
 The rooms, each importing only what stands below it: `cli` (what a person types), `server` (a process), `web` (what a
 client asks), `presence` (who is there), `fanout` (from the log to every subscriber), `auth` (what a request may do),
@@ -13,19 +13,26 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from hub.config.settings import Settings
-    from hub.web.app import create_app
+    from hub.problems import Problem
+    from hub.web.hub import Hub, create_app
+    from hub.web.subscribe import HistoryLost
 
-__all__ = ["Settings", "create_app"]
+__all__ = ["HistoryLost", "Hub", "Problem", "Settings", "create_app"]
+
+_PLACES = {
+    "HistoryLost": "hub.web.subscribe",
+    "Hub": "hub.web.hub",
+    "Problem": "hub.problems",
+    "Settings": "hub.config.settings",
+    "create_app": "hub.web.hub",
+}
 
 
 def __getattr__(name: str) -> object:
     """Imported when they are asked for: a container's health check starts often, and needs none of it (PEP 562)."""
-    if name == "Settings":
-        from hub.config.settings import Settings
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
 
-        return Settings
-    if name == "create_app":
-        from hub.web.app import create_app
-
-        return create_app
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: object = getattr(import_module(_PLACES[name]), name)
+    return found

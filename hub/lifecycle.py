@@ -5,7 +5,7 @@
     SERVING   the dispatcher stands at the end of the log: everybody is served
     DRAINING  the end has begun: nothing new is accepted, and held requests are answered
 
-`hub.web.app.Hub.open` moves it from OPENING to SERVING, and `Hub.drain` or a part that failed to DRAINING, from any
+`hub.web.hub.Hub.open` moves it from OPENING to SERVING, and `Hub.drain` or a part that failed to DRAINING, from any
 other state. Nothing moves it back. ``tests/hub/test_lifecycle.py`` tries every move.
 """
 

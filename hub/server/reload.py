@@ -9,7 +9,7 @@ from hub.auth.keys import InvalidKey
 from hub.config.settings import Settings
 from hub.config.sources import InvalidSetting
 from hub.server.tls import Certificate
-from hub.web.app import Hub
+from hub.web.hub import Hub
 
 Reread = Callable[[], Settings]
 """The settings as flags, variables and files have them now. Raises `InvalidSetting`."""

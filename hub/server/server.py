@@ -25,7 +25,7 @@ from hub.server.notify import Notify
 from hub.server.reload import Reload, Reread
 from hub.server.sockets import BACKLOG, Listeners, Spoken, cannot_listen, listeners_of, wanted
 from hub.server.tls import Certificate
-from hub.web.app import Hub, admin_application, application
+from hub.web.hub import Hub
 from transports import InvalidTransport
 from transports.contract import LOCK_TIMEOUT
 from transports.episode import Seldom
@@ -82,7 +82,7 @@ class HubServer(uvicorn.Server):
         notify: Notify | None = None,
     ) -> None:
         """``others``: what is listened on beside the plain sockets that `serve` gets."""
-        super().__init__(_config(application(hub), protocol))
+        super().__init__(_config(hub.asgi, protocol))
         self._hub = hub
         self._others = others
         self._certificate = certificate
@@ -113,7 +113,7 @@ class HubServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         loop = asyncio.get_running_loop()
-        admin = uvicorn.Server(_config(admin_application(self._hub), HubProtocol))
+        admin = uvicorn.Server(_config(self._hub.admin_asgi, HubProtocol))
         for each in self._others:
             if each.spoken is Spoken.ADMIN:
                 self._admin.append(await loop.create_server(_connections(admin), sock=each.socket, backlog=BACKLOG))

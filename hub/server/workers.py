@@ -29,7 +29,7 @@ from hub.server.notify import Notify
 from hub.server.reload import Reread, refuse
 from hub.server.sockets import Listeners, listeners_of
 from hub.server.tls import Certificate
-from hub.web.app import Hub
+from hub.web.hub import Hub
 from transports import InvalidTransport, Transport, open_transport
 
 FIRST_PAUSE = 0.1

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from hashlib import sha256
 from os import urandom
 
 from hub.matching.matchers import MAX_TOPIC, Matching, invalid_character
@@ -103,6 +104,11 @@ def _retry(form: Form) -> int | None:
     if not (text.isascii() and text.isdigit() and len(text) <= 10):
         raise Problem(400, "the field 'retry' is a number of milliseconds, digits only, 10 at most")
     return int(text)
+
+
+def fingerprint(body: bytes) -> str:
+    """What tells a request's body from another that has the same idempotency key."""
+    return sha256(body).hexdigest()[:32]
 
 
 def idempotency_key(values: Sequence[str]) -> str | None:

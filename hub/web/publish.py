@@ -1,12 +1,13 @@
 """``POST /.well-known/mercure``: form -> update -> grant -> append -> 200 with the id (Mercure, "Publication")."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from hashlib import sha256
 from time import monotonic
 from typing import NamedTuple, TypeVar
+from urllib.parse import urlencode
 
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse, Response
@@ -23,7 +24,7 @@ from hub.problems import Problem
 from hub.web.cors import Cors
 from hub.web.forms import check_form, read_body
 from hub.web.limits import Limits
-from hub.web.publication import Form, idempotency_key, parse_form, update_from
+from hub.web.publication import Form, fingerprint, idempotency_key, parse_form, update_from
 from transports import (
     ForwardsInStandby,
     IdempotencyConflict,
@@ -106,17 +107,37 @@ class Publish:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        with self.traces.span("mercure.publish", request.headers) as note:
-            if self.lifecycle.draining:
-                raise _not_open()
-            if self.lifecycle.holds_store:
-                response = await self._publish(request, note)
-            else:
-                with self.lifecycle.place() as free:
-                    if not free:
-                        raise _not_open()
-                    response = await self._publish(request, note)
+        with self.traces.span("mercure.publish", request.headers) as note, self._place():
+            response = await self._publish(request, note)
         await response(scope, receive, send)
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """Where the store is not open yet, one of the places of those who wait for it. Raises `Problem`."""
+        if self.lifecycle.draining:
+            raise _not_open()
+        if self.lifecycle.holds_store:
+            yield
+            return
+        with self.lifecycle.place() as free:
+            if not free:
+                raise _not_open()
+            yield
+
+    async def store(self, form: Form, key: str | None = None) -> str:
+        """Publish from within this process, whose program needs no token; the update's id. Raises `Problem`."""
+        update = update_from(form, self.matching)
+        if key is not None:
+            update = update._replace(
+                idempotency_key=idempotency_key([key]), fingerprint=fingerprint(urlencode(form, True).encode())
+            )
+        try:
+            with self._place(), self.traces.span("mercure.publish") as note:
+                note("mercure.update.id", update.id)
+                return (await self._append(update, None)).id
+        except Problem as problem:
+            self.counts.failed(failure_of(problem))
+            raise
 
     async def _publish(self, request: Request, note: Note) -> Response:
         permission = self._permission(request)
@@ -124,11 +145,7 @@ class Publish:
         # A hostile 4 MiB takes three seconds to decode: in a thread, they are nobody else's.
         form = parse_form(body) if len(body) < LARGE else await asyncio.to_thread(parse_form, body)
         update = self._update(permission, body, form)
-        receipt = await self._forward_to_lock_holder(update, request.scope)
-        if receipt is None:
-            if self.lifecycle.draining:
-                raise unavailable("this hub is shutting down; try again")
-            receipt = await self._append_counted(self.transport.submit, update)
+        receipt = await self._append(update, gone(request.scope))
         note("http.response.status_code", 200)
         note("mercure.update.id", receipt.id)
         note("mercure.update.private", update.private)
@@ -146,15 +163,23 @@ class Publish:
         self.authorizer.allow_publish(permission.grants, update.topics)
         self.limits.take_one(permission.grants)
         if permission.key is not None:
-            update = update._replace(idempotency_key=permission.key, fingerprint=sha256(body).hexdigest()[:32])
+            update = update._replace(idempotency_key=permission.key, fingerprint=fingerprint(body))
         return update
 
-    async def _forward_to_lock_holder(self, update: Update, scope: Scope) -> Receipt | None:
+    async def _append(self, update: Update, left: asyncio.Future[None] | None) -> Receipt:
+        """``left``: done when whoever asks has left. Raises `Problem`."""
+        receipt = await self._forward_to_lock_holder(update, left)
+        if receipt is not None:
+            return receipt
+        if self.lifecycle.draining:
+            raise unavailable("this hub is shutting down; try again")
+        return await self._append_counted(self.transport.submit, update)
+
+    async def _forward_to_lock_holder(self, update: Update, left: asyncio.Future[None] | None) -> Receipt | None:
         """In standby, the hub that has the store appends it. None: the store is ours by now. Raises `Problem`."""
         clock = asyncio.get_running_loop().time
         end = clock() + HOLD
         while not self.lifecycle.holds_store:
-            left = gone(scope)
             if clock() >= end or (left is not None and left.done()):
                 raise _not_open()
             if isinstance(self.transport, ForwardsInStandby):

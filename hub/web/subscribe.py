@@ -3,7 +3,8 @@
 import asyncio
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
@@ -15,10 +16,12 @@ from starlette.types import Receive, Scope, Send
 
 from hub.auth.authorization import Authorizer
 from hub.auth.grants import Grants
+from hub.client.sse_parser import Event, Parser
+from hub.fanout.inprocess import InProcess
 from hub.fanout.stream import HEARTBEAT, Stream, Streams
 from hub.fanout.wire import Offer, RawHeaders, Wire, gone, taken_over, wire_for
 from hub.generations import NAMES, Generation, Protocol, generations_in, matcher_types
-from hub.lifecycle import Lifecycle
+from hub.lifecycle import Lifecycle, unavailable
 from hub.matching.matchers import MAX_TOPIC, InvalidMatcher, Matcher, Matching, invalid_character
 from hub.observe.counts import Ended
 from hub.observe.traces import Traces
@@ -87,6 +90,14 @@ FIRST_OF_A_PAIR = b"retry: %d\n" % AT_ONCE
 
 No empty line follows, which several clients would take for an event.
 """
+
+
+_ALL = Grants(subscribe=(Matcher("topic", "*"),))
+"""What the program may receive that the hub is a part of."""
+
+
+class HistoryLost(Exception):
+    """The log no longer has what comes after that event: some updates will never be seen."""
 
 
 class Query(NamedTuple):
@@ -228,6 +239,29 @@ class Subscribe:
         told = asked if asked is None or _may_exist(asked) else EARLIEST
         response.raw_headers += _RAW_STREAM_HEADERS if told is None else self._raw_headers_after(told)
         return response
+
+    async def within(self, matchers: tuple[Matcher, ...], last_event_id: str | None) -> AsyncIterator[Event]:
+        """A subscription of this process itself, which may receive everything. See `hub.Hub.subscribe`."""
+        if not (self.lifecycle.serving or await self.lifecycle.wait_until_serving(None)):
+            raise unavailable("this hub is not open now; try again")
+        try:
+            self.matching.check(matchers)
+        except InvalidMatcher as error:
+            raise Problem(400, str(error)) from None
+        parser = Parser(last_event_id or "")
+        while not self.lifecycle.draining:
+            asked = parser.last_event_id or None
+            try:
+                cursor, _ = await self._cursor(asked)
+            except (TransportUnavailable, TransportClosed):
+                raise unavailable("the store of this hub does not answer; try again") from None
+            if asked not in (None, EARLIEST) and cursor == 0:
+                raise HistoryLost(asked)
+            wire = InProcess()
+            self._start(wire, Query(matchers, _ALL, asked), cursor, "")
+            async with aclosing(wire.events(parser)) as events:
+                async for event in events:
+                    yield event
 
     def _start(self, wire: Wire, query: Query, cursor: Position | None, client: str) -> None:
         """``cursor``: None for what the audience gets from now on. ``client``: who it is, for its limit."""

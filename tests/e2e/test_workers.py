@@ -274,7 +274,7 @@ async def test_a_wrong_setting(hubs: Hubs, url: str, arguments: tuple[str, ...],
 
 async def test_a_hub_that_cannot_start(hubs: Hubs) -> None:
     """When no worker gets as far as to accept, the supervisor ends with 1, for its own parent to see."""
-    broken = "from hub.web.app import Hub; Hub.open = lambda self: 1 / 0; "
+    broken = "from hub.web.hub import Hub; Hub.open = lambda self: 1 / 0; "
     hub = start(hubs, SHARED, command=broken + COMMAND)
     assert await hub.ended() == 1
     assert "ZeroDivisionError" in hub.stderr

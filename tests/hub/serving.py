@@ -19,7 +19,7 @@ from hub.generations import PATH
 from hub.server.http1 import HubProtocol
 from hub.server.server import HubServer
 from hub.server.sockets import bind
-from hub.web.app import Hub
+from hub.web.hub import Hub
 
 KEY = "!ChangeThisMercureHubJWTSecretKey!"
 TOPIC = "https://example.com/books/1"

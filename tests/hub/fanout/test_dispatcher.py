@@ -35,7 +35,7 @@ async def restarted(served: Served) -> None:
     """Let the running tail end, so that the dispatcher takes the broken one."""
     for task in served.hub._tasks[1:]:
         task.cancel()
-    served.hub._tasks[1:] = [asyncio.ensure_future(served.hub._watched(served.hub._dispatcher.run()))]
+    served.hub._tasks[1:] = [asyncio.ensure_future(served.hub._watched(served.hub._dispatcher.run))]
 
 
 async def test_an_outage_is_waited_out(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:

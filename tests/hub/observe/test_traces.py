@@ -105,7 +105,7 @@ async def test_without_traces_there_are_none(spans: InMemorySpanExporter) -> Non
 def test_without_traces_nothing_is_imported() -> None:
     """A hub that makes no traces has no OpenTelemetry in its process."""
     code = (
-        "import sys; from hub import Settings; from hub.web.app import Hub; import hub.server.server\n"
+        "import sys; from hub import Settings; from hub.web.hub import Hub; import hub.server.server\n"
         "Hub(Settings(transport_url='memory://', anonymous=True))\n"
         "print([each for each in sys.modules if each.startswith('opentelemetry')])"
     )
