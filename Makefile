@@ -8,11 +8,12 @@
 # make test-swarm: rolling updates in a real Swarm, as root; ARGS="standby redis" measures those alone.
 # make bench: measures the hub against a bare write() loop, Nchan and sse-starlette, and writes docs/performance/.
 # make bench-quick: a minute of it, as continuous integration does; fails where a ratio misses its bar by far.
+# make docs: the documentation as a site, in site/; fails on a broken link. make diagrams: its pictures, with graphviz.
 # make replicas: two hubs on one Valkey, and an update that goes from one to the other. REDIS=redis://… takes that one.
 # make pins:  resolve the requirement files anew, with hashes, for Python 3.11.
 
 .DEFAULT_GOAL := serve
-.PHONY: serve test lint pytest coverage conformance test-bare test-chart test-swarm image bench bench-quick replicas pins clean
+.PHONY: serve test lint pytest coverage conformance test-bare test-chart test-swarm image bench bench-quick replicas docs diagrams pins clean
 
 ARGS ?=
 BIN := .venv/bin
@@ -77,6 +78,10 @@ replicas: .venv/.installed-dev
 	$(INSTALL) --require-hashes -r requirements-bench.txt
 	@touch $@
 
+.venv/.installed-docs: requirements-docs.txt .venv/.installed-dev
+	$(INSTALL) --require-hashes -r requirements-docs.txt
+	@touch $@
+
 # The first interpreter that is new enough and can make an environment: Debian packs ensurepip apart.
 $(BIN)/python:
 	@for python in python3.13 python3.12 python3.11 python3; do \
@@ -102,6 +107,16 @@ pins:
 	$(LISTED) dependency-groups dev \
 	  | $(COMPILE) --extra lmdb --extra redis --extra migrate --extra otel -c requirements-otel.txt -c requirements-build.txt --output-file requirements-dev.txt pyproject.toml -
 	$(LISTED) dependency-groups bench | $(COMPILE) -c requirements-dev.txt --output-file requirements-bench.txt -
+	$(LISTED) dependency-groups docs | $(COMPILE) -c requirements-dev.txt --output-file requirements-docs.txt -
+
+docs: .venv/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+
+# With graphviz.
+diagrams: $(patsubst %.dot,%.svg,$(wildcard docs/diagrams/*.dot))
+
+docs/diagrams/%.svg: docs/diagrams/%.dot
+	dot -Tsvg $< | sed -e 's/<!--.*-->//' -e '/^<!--/,/-->/d' >$@
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .bench .coverage
+	rm -rf .venv site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .bench .coverage

@@ -330,6 +330,10 @@ class Hub:
         """`publish` from a thread without an event loop; ``result()`` is the id. Raises `RuntimeError`: not open."""
         if self._loop is None:
             raise RuntimeError("the hub is not open: enter `hub.running()`, or its lifespan, before publishing")
+        if asyncio._get_running_loop() is self._loop:
+            raise RuntimeError(
+                "this is the hub's own event loop, where result() would wait for ever: await hub.publish()"
+            )
         return asyncio.run_coroutine_threadsafe(self.publish(topic, data, **fields), self._loop)
 
     def subscribe(self, *topics: str, type: str = "topic", last_event_id: str | None = None) -> AsyncIterator[Event]:

@@ -135,6 +135,24 @@ class Browser:
         strokes = [{"type": kind, "value": key} for kind in ("keyDown", "keyUp")]
         self.command("actions", {"actions": [{"type": "key", "id": "keyboard", "actions": strokes}]})
 
+    def window(self) -> str:
+        """The handle of the window that is driven."""
+        return str(_answer(self._client.get(f"{self._session}/window")))
+
+    def new_window(self) -> str:
+        """Open another tab, and drive that one."""
+        handle = str(self.command("window/new", {"type": "tab"})["handle"])
+        self.switch(handle)
+        return handle
+
+    def switch(self, handle: str) -> None:
+        """Drive that window from now on."""
+        self.command("window", {"handle": handle})
+
+    def close_window(self) -> None:
+        """The one that is driven; then another has to be chosen."""
+        _answer(self._client.delete(f"{self._session}/window"))
+
     def text(self, selector: str, enough: Callable[[str], bool] = bool) -> str:
         """What an element shows, once it is enough."""
         look = "return document.querySelector(arguments[0])?.textContent ?? ''"

@@ -9,7 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.browser import DEADLINE, Browser, Site, chromium, said, site
+from tests.e2e.browser import DEADLINE, Browser, Site, chromium, said, site, until
+from tests.e2e.processes import ROOT, free_port
 from tests.hub.serving import PUBLISHER, TOPIC, token
 
 COMMAND = [sys.executable, "-c", "from hub.cli.commands import main; main()", "serve", "--dev"]
@@ -177,3 +178,48 @@ def test_patterns_and_types(browser: Browser, hub: HubProcess, listed: Site) -> 
     hub.publish("untyped", topic="https://example.com/books/2")
     found = [(kind, data) for kind, _id, data in browser.events(2)]
     assert found == [("price", "12 EUR"), ("message", "untyped")]
+
+
+def test_one_stream_for_all_tabs(browser: Browser, tmp_path: Path) -> None:
+    """The shared worker of the how-to page: two tabs get every update over one connection, also when one has gone."""
+    port = free_port()
+    hub = HubProcess(tmp_path / "store", f"http://127.0.0.1:{port}")
+    hub.start()
+    for name in ("worker.js", "tab.js"):
+        text = (ROOT / "examples/shared-worker" / name).read_text()
+        text = text.replace("https://hub.example.com/.well-known/mercure", hub.url).replace("console.log(", "got.push(")
+        (tmp_path / name).write_text(text)
+    (tmp_path / "index.html").write_text(
+        '<!doctype html><title>Tab</title><script>const got = [];</script><script src="tab.js"></script>'
+    )
+    serve = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1", "--directory", str(tmp_path)]
+    with subprocess.Popen(serve, stderr=subprocess.DEVNULL) as server:
+        try:
+            until(lambda: _answers(port), bool)
+            first = browser.window()
+            browser.open(f"http://127.0.0.1:{port}/")
+            second = browser.new_window()
+            browser.open(f"http://127.0.0.1:{port}/")
+            published: list[str] = []
+            for seen_by in ([first, second], [first, second]):
+                published.append(hub.publish(f"number {len(published)}"))
+                for window in seen_by:
+                    browser.switch(window)
+                    got = until(lambda: browser.run("return got"), lambda got: published[-1] in got)
+                    assert got[::2][-1] == published[-1]
+            browser.switch(second)
+            browser.close_window()
+            browser.switch(first)
+            last = hub.publish("for the one that is left")
+            assert last in until(lambda: browser.run("return got"), lambda got: last in got)
+            assert browser.run("return got.length") == 6  # id and data of each, once
+        finally:
+            server.terminate()
+            hub.stop()
+
+
+def _answers(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/", trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False

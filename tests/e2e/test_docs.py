@@ -13,14 +13,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Timer
 
+import httpx
 import pytest
+import yaml
 
 from hub.generations import PATH
+from tests.e2e.browser import Browser, chromium, said
 from tests.e2e.processes import free_port
 from tests.needs import needs
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs/how-to").glob("*.md"))]
 DEADLINE = 20.0
 END = "-- end of output --"
 ROOT_COMMANDS = """\
@@ -164,6 +167,7 @@ def test_the_links_point_at_something() -> None:
     for page in (
         *PAGES,
         *sorted((ROOT / "docs/decisions").glob("*.md")),
+        *sorted((ROOT / "examples").glob("**/*.md")),
         ROOT / "CONTRIBUTING.md",
         ROOT / "SECURITY.md",
     ):
@@ -294,3 +298,91 @@ def test_replicas() -> None:
     said = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=DEADLINE).stdout
     published, arrived = re.findall(r"^(?:published on hub 1|arrived at hub 2): +(urn:uuid:\S+)$", said, re.MULTILINE)
     assert published == arrived
+
+
+JAVASCRIPT = [(page, block) for page in PAGES for block in blocks(page, "js")]
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[tuple[Browser, str]]:
+    """A page of a hub to try, and the hub's URL."""
+    ports = Ports()
+    environment = {**os.environ, **ports.environment}
+    command = [sys.executable, "-c", "from hub.cli.commands import main; main()", "serve", "--dev"]
+    with subprocess.Popen(
+        [*command, "--transport-url", "memory://"], env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as server:
+        try:
+            said(server, r"(is listening)")
+            with chromium() as browser:
+                browser.open(ports.url.removesuffix(PATH))
+                yield browser, ports.url
+        finally:
+            server.terminate()
+
+
+@pytest.mark.parametrize(("source", "block"), JAVASCRIPT, ids=[source.name for source, _ in JAVASCRIPT])
+def test_every_script_runs(page: tuple[Browser, str], source: Path, block: str) -> None:
+    """On a page of a hub, whose URL stands for the documented one."""
+    browser, url = page
+    script = re.sub(r"https?://(hub\.example\.com|127\.0\.0\.1:3000)/\.well-known/mercure", url, block)
+    assert browser.run(f"return (async () => {{ {script}\n; return 'ran' }})()") == "ran"
+
+
+def test_yaml_in_the_pages_is_yaml() -> None:
+    """And names the bundle's variables."""
+    (block,) = blocks(ROOT / "docs/how-to/symfony.md", "yaml")
+    (hub_of_bundle,) = yaml.safe_load(block)["mercure"]["hubs"].values()
+    assert hub_of_bundle["jwt"]["secret"] == "%env(MERCURE_JWT_SECRET)%"
+
+
+@contextmanager
+def applied(name: str, folder: Path, ports: Ports) -> Iterator[None]:
+    """An application of the how-to pages, served as its page says."""
+    shutil.copy(ROOT / "examples" / name / "app.py", folder / "app.py")
+    command = ["uvicorn", "app:app", "--port", ports.port, "--timeout-graceful-shutdown", "1"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-m", *command], cwd=folder, stderr=subprocess.PIPE, text=True, env=environment
+    ) as server:
+        assert server.stderr is not None
+        try:
+            while "running on" not in server.stderr.readline():
+                assert server.poll() is None
+            yield
+        finally:
+            server.send_signal(signal.SIGTERM)
+            server.stderr.read()
+
+
+def test_fastapi(tmp_path: Path, ports: Ports) -> None:
+    """What a route publishes, a subscriber of the same process's hub receives."""
+    base = ports.url.removesuffix(PATH)
+    with applied("fastapi", tmp_path, ports):
+        answer = httpx.put(f"{base}/books/1", json={"title": "one"}, trust_env=False)
+        got = hub(ports, "subscribe", "--last-event-id", "earliest", "--count", "1")
+    assert got == f'id: {answer.json()["published"]}\ndata: {{"title": "one"}}\n\n'.encode()
+
+
+def test_django(tmp_path: Path, ports: Ports) -> None:
+    """What is committed is told, from a view's thread; what is rolled back is not."""
+    base = ports.url.removesuffix(PATH)
+    with applied("django", tmp_path, ports):
+        for query, title in (("?fail=1", "never"), ("", "saved")):
+            answer = httpx.put(f"{base}/books/1{query}", json={"title": title}, trust_env=False)
+            assert answer.json() == {"title": title}
+        got = hub(ports, "subscribe", "--last-event-id", "earliest", "--count", "1")
+    assert got.endswith(b'data: {"title": "saved"}\n\n')
+
+
+def test_php_publishes(page: tuple[Browser, str]) -> None:
+    """The functions of the how-to pages, with PHP itself; an error is an exception with the hub's sentence."""
+    needs("php")
+    _, url = page
+    program = (ROOT / "examples/php/publish.php").read_text()
+    key = "!ChangeThisMercureHubJWTSecretKey!"
+    call = f"echo publish('{url}', '{key}', ['https://example.com/php', 'urn:b'], ['a' => 'é &'], true);"
+    done = subprocess.run(["php"], input=program + call, capture_output=True, text=True, timeout=DEADLINE, check=False)
+    assert re.fullmatch(r"urn:uuid:[0-9a-f-]{36}", done.stdout), done.stdout + done.stderr
+    wrong = subprocess.run(["php"], input=program + call.replace(key, "x"), capture_output=True, text=True, check=False)
+    assert "not published: " in wrong.stdout + wrong.stderr

@@ -77,6 +77,8 @@ async def test_from_a_thread() -> None:
         identifier = await asyncio.to_thread(lambda: hub.publish_threadsafe(TOPIC, "x", private=True).result(DEADLINE))
         events = hub.subscribe(TOPIC, last_event_id="earliest")
         assert (await anext(events)).id == identifier
+        with pytest.raises(RuntimeError, match="event loop"):
+            hub.publish_threadsafe(TOPIC)
 
 
 async def test_a_slow_program_loses_nothing() -> None:
