@@ -5,6 +5,8 @@
 # make coverage: what the tests reach of hub/ and transports/ in their own process; fails below the floor.
 # make test-bare: a quick part of the tests where redis-server, chromium, a compiler and curl are missing.
 # make test-chart: the Helm chart, rendered and checked without a cluster; builds Helm with Go where it is missing.
+# make test-pages: the debugger and the examples in a browser, with what they look like (SCREENSHOTS=folder).
+# make test-package: wheel and sdist, built, installed into fresh environments, and used there.
 # make test-swarm: rolling updates in a real Swarm, as root; ARGS="standby redis" measures those alone.
 # make bench: measures the hub against a bare write() loop, Nchan and sse-starlette, and writes docs/performance/.
 # make bench-quick: a minute of it, as continuous integration does; fails where a ratio misses its bar by far.
@@ -13,7 +15,7 @@
 # make pins:  resolve the requirement files anew, with hashes, for Python 3.11.
 
 .DEFAULT_GOAL := serve
-.PHONY: serve test lint pytest coverage conformance test-bare test-chart test-swarm image bench bench-quick replicas docs diagrams pins clean
+.PHONY: serve test lint pytest coverage conformance test-bare test-chart test-pages test-package test-swarm image bench bench-quick replicas docs diagrams pins clean
 
 ARGS ?=
 BIN := .venv/bin
@@ -35,10 +37,13 @@ lint: .venv/.installed-dev
 	$(BIN)/lint-imports
 
 pytest: .venv/.installed-dev
-	$(PYTEST) $(ARGS)
+	$(PYTEST) --ignore=tests/pages $(ARGS)
+
+test-pages: .venv/.installed-dev
+	$(PYTEST) tests/pages $(ARGS)
 
 coverage: .venv/.installed-dev
-	$(PYTEST) --cov $(ARGS)
+	$(PYTEST) --ignore=tests/pages --cov $(ARGS)
 
 conformance: .venv/.installed-dev
 	$(BIN)/python -m pytest tests/browser/test_conformance.py $(ARGS)
@@ -48,6 +53,9 @@ test-bare: .venv/.installed-dev
 
 test-chart: .venv/.installed-dev
 	@$(BIN)/python -m tests.chart
+
+test-package: .venv/.installed-dev
+	@$(BIN)/python -m tests.packaging
 
 test-swarm: .venv/.installed-dev
 	$(BIN)/python -m tests.swarm $(ARGS)
@@ -101,11 +109,11 @@ LISTED := python3.11 -c 'import sys, tomllib; table = tomllib.load(open("pyproje
 pins:
 	python3.11 -m venv .venv/pins
 	.venv/pins/bin/pip install --quiet --upgrade pip pip-tools
-	$(COMPILE) --extra lmdb --extra redis --extra migrate --output-file requirements.txt pyproject.toml
-	$(COMPILE) --extra lmdb --extra redis --extra migrate --extra otel -c requirements.txt --output-file requirements-otel.txt pyproject.toml
+	$(COMPILE) --extra redis --extra migrate --output-file requirements.txt pyproject.toml
+	$(COMPILE) --extra redis --extra migrate --extra otel -c requirements.txt --output-file requirements-otel.txt pyproject.toml
 	$(LISTED) build-system requires | $(COMPILE) -c requirements.txt --output-file requirements-build.txt -
 	$(LISTED) dependency-groups dev \
-	  | $(COMPILE) --extra lmdb --extra redis --extra migrate --extra otel -c requirements-otel.txt -c requirements-build.txt --output-file requirements-dev.txt pyproject.toml -
+	  | $(COMPILE) --extra redis --extra migrate --extra otel -c requirements-otel.txt -c requirements-build.txt --output-file requirements-dev.txt pyproject.toml -
 	$(LISTED) dependency-groups bench | $(COMPILE) -c requirements-dev.txt --output-file requirements-bench.txt -
 	$(LISTED) dependency-groups docs | $(COMPILE) -c requirements-dev.txt --output-file requirements-docs.txt -
 

@@ -16,6 +16,7 @@ from mkdocs.structure.pages import Page
 from openapi_spec_validator import validate
 
 import hub
+from hub import client
 from hub.cli.commands import main
 from hub.config.setting import table
 from hub.config.settings import SETTINGS
@@ -117,6 +118,14 @@ def python_api() -> str:
                     "" if each == "asgi" else str(signature(member)).replace("(self, ", "(").replace("(self)", "()")
                 )
                 parts.append(f"### {each}\n\n```python\n{shown}\n```\n\n{_described(member)}\n")
+    parts.append("# Clients\n\n`from hub.client import …`, with the extra `client`\n")
+    for name in client.__all__:
+        found = getattr(client, name)
+        parts.append(f"## {name}\n\n{_described(found)}\n")
+        for each in ("discover", "publish", "publish_many", "subscribe"):
+            if member := getattr(found, each, None):
+                shown = f"{name}.{each}{signature(member)}".replace("(self, ", "(")
+                parts.append(f"### {name}.{each}\n\n```python\n{shown}\n```\n\n{_described(member)}\n")
     return "\n".join(parts)
 
 

@@ -33,6 +33,14 @@ def __getattr__(name: str) -> object:
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
+    from importlib.util import find_spec
+    from os.path import dirname
 
+    transports = find_spec("transports")
+    if transports is None or not transports.origin or dirname(dirname(transports.origin)) != dirname(dirname(__file__)):
+        raise ImportError(
+            f"'import transports' finds {transports and transports.origin}, which is not mercure-hub's:"
+            " it stands before it on sys.path; move or rename it"
+        )
     found: object = getattr(import_module(_PLACES[name]), name)
     return found

@@ -67,16 +67,21 @@ def open_transport(url: str) -> Transport:
     try:
         transport: type[Transport] = found[scheme].load()
     except ModuleNotFoundError as error:
-        raise InvalidTransport(url, f"the package {error.name!r} is missing; {_cure(found[scheme])}") from error
+        raise InvalidTransport(
+            url, f"the package {error.name!r} is missing; {_cure(found[scheme], error.name)}"
+        ) from error
     return transport(url)
 
 
-def _cure(point: EntryPoint) -> str:
-    """How to install what a transport needs: one of our extras, or whatever a third party says."""
+def _cure(point: EntryPoint, missing: str | None) -> str:
+    """How to install what a transport needs: one of our extras, the package, or whatever a third party says."""
     package = point.dist.name if point.dist is not None else point.module
     if package != "mercure-hub":
         return f"it is needed by {package}, whose documentation says how to install it"
-    return f"pip install 'mercure-hub[{point.module.split('.')[1]}]' brings it"
+    extra = point.module.split(".")[1]
+    extras = point.dist.metadata.get_all("Provides-Extra") if point.dist is not None else None
+    wanted = f"'mercure-hub[{extra}]'" if extra in (extras or ()) else missing
+    return f"pip install {wanted} brings it"
 
 
 def _unknown(scheme: str, known: list[str]) -> str:

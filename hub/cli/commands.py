@@ -303,7 +303,7 @@ def _token_for(topics: tuple[str, ...], key: str | None, alg: str | None, dev: b
 
 @contextmanager
 def _outcome() -> Iterator[None]:
-    from hub.client.client import Refused, Unreachable
+    from hub.client.protocol import Refused, Unreachable
 
     try:
         yield
@@ -412,7 +412,7 @@ def backup(directory: str, transport_url: str | None, listen: str | None) -> Non
 
 @contextmanager
 def _histories() -> Iterator[None]:
-    from hub.client.client import Refused, Unreachable
+    from hub.client.protocol import Refused, Unreachable
     from hub.migration.bolt import InvalidBolt
     from hub.portable import InvalidLine, NothingAfter
     from transports import HistoryTrimmed, InvalidTransport, TransportError

@@ -1,6 +1,5 @@
 """A client of any Mercure hub, on the standard library: publish once, subscribe for as long as one likes."""
 
-import json
 import random
 import re
 import ssl
@@ -10,6 +9,7 @@ from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from urllib.parse import urlencode, urlsplit
 
+from hub.client.protocol import Cursor, Refused, Unreachable, address_of, bearer, form_of, judge, wait_before
 from hub.client.sse_parser import Event, Parser
 
 CONNECT_TIMEOUT = 10.0
@@ -17,40 +17,8 @@ CONNECT_TIMEOUT = 10.0
 SILENCE = 120.0
 """Seconds without a byte until a stream counts as lost; hubs send a comment every 40 s or so."""
 
-_RETRY = 1.0
-_LONGEST_WAIT = 30.0
-_LONGEST_ASKED = 600.0
 _LARGEST_ANSWER = 64 * 1024
 _FORM = "application/x-www-form-urlencoded"
-
-
-class Refused(Exception):
-    """The hub answered, and the answer is no; asking again would not help. The text is the hub's own sentence."""
-
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
-
-
-class Unreachable(Exception):
-    """No answer, or one that may be better in a while. ``retry_after``: seconds, if the hub said so."""
-
-    def __init__(self, reason: str, retry_after: float = 0.0) -> None:
-        super().__init__(reason)
-        self.retry_after = retry_after
-
-
-def wait_before(failures: int, retry: float | None, asked: float, chance: float) -> float:
-    """Seconds to wait before the next connection.
-
-    ``failures``: connections in a row that brought no event; ``retry``: the stream's wish (1 s without one), ``asked``:
-    a Retry-After, both at least kept to; ``chance``: 0 to 1, so that clients that were lost together come back apart.
-    """
-    least = min(max(_RETRY if retry is None else retry, asked), _LONGEST_ASKED)
-    if not failures:
-        return least * (1 + chance / 4)
-    grown = min(max(least, _RETRY / 2) * 2.0 ** min(failures - 1, 16), max(_LONGEST_WAIT, least))
-    return grown * (1 + chance / 2)
 
 
 def publish(
@@ -70,14 +38,11 @@ def publish(
 
     Raises `Refused`, `Unreachable` (with an ``idempotency_key`` it is safe to try again), ValueError: not a URL.
     """
-    form = [("topic", topic) for topic in topics]
-    form += [(name, value) for name, value in (("id", id), ("type", type)) if value is not None]
-    form += [("retry", str(retry))] if retry is not None else []
-    form += [("private", "on")] if private else []
-    headers = {**_bearer(token), "Content-Type": _FORM}
+    form = form_of(topics, data, private=private, id=id, type=type, retry=retry)
+    headers = {**bearer(token), "Content-Type": _FORM}
     if idempotency_key is not None:
         headers["Idempotency-Key"] = idempotency_key
-    with _answer("POST", url, headers, timeout, urlencode([*form, ("data", data)])) as response:
+    with _answer("POST", url, headers, timeout, urlencode(form)) as response:
         return _content(response).strip()
 
 
@@ -113,14 +78,12 @@ def subscribe(
     ``topics``: exact or URI Templates (0.x); ``matches``: exact; ``patterns``: URL patterns (1.0). ``report`` is told
     what a person should know: a loss that history does not cover, a wait and why. Raises `Refused`, ValueError.
     """
-    query = [("topic", each) for each in topics]
-    query += [("match", each) for each in matches] + [("match_urlpattern", each) for each in patterns]
-    address = f"{url}{'&' if urlsplit(url).query else '?'}{urlencode(query)}"
-    cursor = Cursor(last_event_id, report)
+    address = address_of(url, topics, matches, patterns)
+    cursor = Cursor(last_event_id)
     while True:
         asked, reason = 0.0, "the stream ended"
         try:
-            yield from _stream(address, token, cursor)
+            yield from _stream(address, token, cursor, report)
         except Unreachable as error:
             asked, reason = error.retry_after, str(error)
         wait = wait_before(cursor.failures, cursor.retry, asked, random.random())  # noqa: S311 - no secret
@@ -129,42 +92,16 @@ def subscribe(
         sleep(wait)
 
 
-class Cursor:
-    """Where a subscriber stands between its connections.
-
-    ``retry``: seconds to wait, as the stream wishes; ``failures``: connections in a row without an event.
-    """
-
-    def __init__(self, last_event_id: str | None, report: Callable[[str], None]) -> None:
-        self.last_event_id = last_event_id
-        self.retry: float | None = None
-        self.failures = 0
-        self._report = report
-
-    def starts_at(self, told: str | None) -> None:
-        """Take the hub's word for where the stream begins; another place than asked for is a loss."""
-        if told is None:
-            return
-        if self.last_event_id not in (None, told):
-            asked = f"{self.last_event_id!r} is not in history"
-            self._report(f"updates may be lost: {asked}, the stream starts at {told!r}")
-        self.last_event_id = told
-
-    def follow(self, parser: Parser) -> None:
-        """Stand where the parser stands."""
-        self.last_event_id = parser.last_event_id or self.last_event_id
-        self.retry = self.retry if parser.retry is None else parser.retry
-
-
-def _stream(url: str, token: str | None, cursor: Cursor) -> Iterator[Event]:
+def _stream(url: str, token: str | None, cursor: Cursor, report: Callable[[str], None]) -> Iterator[Event]:
     """One connection's events, until it ends in whatever way."""
-    headers: dict[str, str] = {**_bearer(token), "Accept": "text/event-stream", "Cache-Control": "no-store"}
+    headers: dict[str, str] = {**bearer(token), "Accept": "text/event-stream", "Cache-Control": "no-store"}
     if cursor.last_event_id is not None:
         headers["Last-Event-ID"] = cursor.last_event_id
     with _answer("GET", url, headers, SILENCE) as response:
         if response.headers.get_content_type() != "text/event-stream":
             raise Refused(response.status, f"{url.partition('?')[0]} does not answer with a stream of events")
-        cursor.starts_at(_last_event_id_of(response))
+        if gap := cursor.starts_at(_last_event_id_of(response)):
+            report(f"updates may be lost: {gap.asked!r} is not in history, the stream starts at {gap.told!r}")
         yield from _events(response, cursor)
 
 
@@ -217,10 +154,7 @@ def _answer(
     connecting = closing(_connection(url, timeout, verify=verify))
     with connecting as connection, _ask(connection, method, url, headers, body) as response:
         if response.status >= 300:
-            detail = f"{response.status}: {_detail(response)}"
-            if response.status >= 500:
-                raise Unreachable(detail, _seconds(response.headers.get("Retry-After", "")))
-            raise Refused(response.status, detail)
+            judge(response.status, dict(response.headers.items()), _content(response), response.reason)
         yield response
 
 
@@ -236,33 +170,11 @@ def _ask(
         raise Unreachable(f"{parts.scheme}://{parts.netloc} does not answer ({_reason(error)})") from error
 
 
-def _bearer(token: str | None) -> dict[str, str]:
-    if not token:
-        return {}
-    if not re.fullmatch(r"[!-~]+", token):
-        raise ValueError("the token contains characters that no token has")
-    return {"Authorization": f"Bearer {token}"}
-
-
-def _detail(response: HTTPResponse) -> str:
-    """The sentence of problem details (RFC 9457) or of the hub's health, or else the answer's first line."""
-    text = _content(response)
-    try:
-        found = json.loads(text)
-        return str(found["detail"] if "detail" in found else found["error"])
-    except (ValueError, TypeError, LookupError):
-        return next(iter(text.strip().splitlines()), "") or response.reason
-
-
 def _content(response: HTTPResponse) -> str:
     try:
         return response.read(_LARGEST_ANSWER).decode("utf-8", "replace")
     except (OSError, HTTPException) as error:
         raise Unreachable(f"the answer broke off ({_reason(error)})") from error
-
-
-def _seconds(retry_after: str) -> float:
-    return float(retry_after) if re.fullmatch(r"\d{1,6}", retry_after) else 0.0
 
 
 def _reason(error: Exception) -> str:

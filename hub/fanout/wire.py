@@ -129,7 +129,8 @@ class TakenOver(asyncio.Protocol, Wire):
         """Take the transport. High water at 0: `resume_writing` then means that its buffer is empty."""
         self._transport = transport
         transport.set_write_buffer_limits(high=0)
-        if transport.get_extra_info("ssl_object") is None:
+        # On Windows a socket is no file.
+        if transport.get_extra_info("ssl_object") is None and os.name == "posix":
             self.descriptor = transport.get_extra_info("socket").fileno()
 
     def send(self, payload: bytes) -> bool:

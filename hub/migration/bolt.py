@@ -20,7 +20,6 @@ locked; we take the lock, shared, while we read. ``tests/hub/migration/test_bolt
 has written.
 """
 
-import fcntl
 import mmap
 import os
 import struct
@@ -55,6 +54,8 @@ def opened(path: Path) -> Iterator["BoltFile"]:
         raise InvalidBolt(f"{path} cannot be read: {error.strerror}") from None
     try:
         try:
+            import fcntl  # Windows has none, and no Bolt file of a Go hub's container either
+
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
             pages = mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)
         except BlockingIOError:

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import resource
 import signal
 import socket
 import sys
@@ -12,7 +11,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 
 import uvicorn
-import uvloop
 from starlette.types import ASGIApp
 
 from hub.auth.keys import InvalidKey
@@ -31,21 +29,39 @@ from transports.contract import LOCK_TIMEOUT
 from transports.episode import Seldom
 from transports.urls import redact
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+new_event_loop: Callable[[], asyncio.AbstractEventLoop]
+try:
+    from uvloop import new_event_loop
+except ImportError:  # neither is uvloop there
+    from asyncio import new_event_loop
+
 ANSWERING = 2.0
 """Seconds that running requests may still take once the streams are closed."""
 LOOK = 0.01
 """Seconds between two looks whether they are over; uvicorn's own end takes a tenth of a second at least."""
 STANDBY_AFTER = LOCK_TIMEOUT + 0.5
 """Seconds that the store may take to open before we listen: a process that is going to fail must not look healthy."""
-ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+
+
+def _there(*names: str) -> tuple[signal.Signals, ...]:
+    """Those of the signals that this system has."""
+    return tuple(getattr(signal, name) for name in names if hasattr(signal, name))
+
+
+ENDING = _there("SIGTERM", "SIGINT", "SIGQUIT")
 INVALID = 2
 """The exit code for what has to be set otherwise."""
 COMPLAIN = 60.0
 """Seconds between two lines in the log about descriptors that have run out."""
-READ_AGAIN = (signal.SIGHUP, signal.SIGUSR1)
+READ_AGAIN = _there("SIGHUP", "SIGUSR1")
 """SIGUSR1 is how Caddy, and with it the Go hub, is told."""
 
-HANDLED = (*ENDING, *READ_AGAIN, signal.SIGUSR2)
+MEANINGLESS = _there("SIGUSR2")
+HANDLED = (*ENDING, *READ_AGAIN, *MEANINGLESS)
 """They wait while a worker starts, until it has handlers of its own."""
 
 Announce = Callable[[str], None]
@@ -96,7 +112,7 @@ class HubServer(uvicorn.Server):
 
     def told_to_end(self, number: signal.Signals) -> None:
         """SIGTERM and SIGINT begin the drain; a SIGINT after that, Ctrl-C once more, is for not waiting for it."""
-        if number == signal.SIGQUIT:
+        if number.name == "SIGQUIT":
             tell_of(number)
         elif not self.stopping.is_set():
             self._notify.stopping()
@@ -185,9 +201,9 @@ def _connections(server: uvicorn.Server) -> Callable[[], asyncio.Protocol]:
     return make
 
 
-def tell_of(number: int) -> None:
+def tell_of(number: signal.Signals) -> None:
     """Say what comes of a signal that would end other programs without a word."""
-    if number == signal.SIGQUIT:
+    if number.name == "SIGQUIT":
         logger.warning("SIGQUIT: the hub ends, as at SIGTERM")
     else:
         logger.warning("SIGUSR2 means nothing to this hub; SIGHUP has it read its keys again, SIGTERM ends it")
@@ -205,7 +221,7 @@ class Descriptors:
             os.close(os.dup(2))
         except OSError:
             if self._complain.due():
-                soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+                soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0] if resource else -1
                 logger.error(
                     "all %d descriptors are in use, new connections are dropped; raise the limit (ulimit -n,"
                     " LimitNOFILE= of systemd, --ulimit nofile= of docker), or run more replicas",
@@ -243,7 +259,7 @@ def serve(
         stack.enter_context(exported(hub.settings.traces))
         for listener in listeners:
             stack.callback(listener.close)
-        runner = stack.enter_context(asyncio.Runner(loop_factory=uvloop.new_event_loop))
+        runner = stack.enter_context(asyncio.Runner(loop_factory=new_event_loop))
         return runner.run(_serve(hub, listeners, around, certificate, lifeline))
 
 
@@ -257,11 +273,19 @@ def prepare(settings: Settings) -> None:
     """What a process that serves needs, before it opens anything."""
     configure(level=settings.log_level, form=settings.log_format, process=settings.workers > 1)
     # They would end the process: they wait until there is somebody to handle them.
-    signal.pthread_sigmask(signal.SIG_BLOCK, (*READ_AGAIN, signal.SIGUSR2, signal.SIGQUIT))
+    mask("SIG_BLOCK", (*READ_AGAIN, *MEANINGLESS, *_there("SIGQUIT")))
+    if resource is None:
+        return
     # A subscriber is a descriptor: use what the system allows.
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def mask(how: str, signals: Sequence[signal.Signals]) -> None:
+    """``pthread_sigmask``, where there is one. ``how``: ``SIG_BLOCK`` or ``SIG_UNBLOCK``."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(getattr(signal, how), signals)
 
 
 async def _serve(
@@ -301,8 +325,15 @@ async def _serve(
 
 def _handle_signals(server: HubServer, lifeline: socket.socket | None, reload: Reload | None) -> None:
     loop = asyncio.get_running_loop()
+
+    def handle(number: signal.Signals, call: Callable[..., object], *arguments: object) -> None:
+        try:
+            loop.add_signal_handler(number, call, *arguments)
+        except NotImplementedError:  # Windows
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(call, *arguments))
+
     for number in ENDING:
-        loop.add_signal_handler(number, server.told_to_end, number)
+        handle(number, server.told_to_end, number)
     reloads: set[asyncio.Task[None]] = set()
 
     def read_again() -> None:
@@ -312,10 +343,11 @@ def _handle_signals(server: HubServer, lifeline: socket.socket | None, reload: R
             task.add_done_callback(reloads.discard)
 
     for number in READ_AGAIN:
-        loop.add_signal_handler(number, read_again)
-    loop.add_signal_handler(signal.SIGUSR2, tell_of, signal.SIGUSR2)
+        handle(number, read_again)
+    for number in MEANINGLESS:
+        handle(number, tell_of, number)
     # A supervisor blocks them until there is somebody to handle them.
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
+    mask("SIG_UNBLOCK", HANDLED)
 
     def abandoned(supervisor: socket.socket) -> None:
         loop.remove_reader(supervisor)

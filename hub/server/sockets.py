@@ -16,8 +16,11 @@ BACKLOG = 4096
 """Connections that may wait to be accepted: after a restart all clients come at once."""
 SEND_BUFFER = 64 * 1024
 """Bytes of kernel memory that a stalled reader can bind; without it, it is 3–4 MB (the kernel doubles the value)."""
-KEEPALIVE = ((socket.TCP_KEEPIDLE, 40), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
-"""Seconds until an idle peer is asked whether it is there, between two questions, and how many may stay unanswered."""
+KEEPALIVE = (("TCP_KEEPIDLE", 40), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
+"""Seconds until an idle peer is asked whether it is there, between two questions, and how many may stay unanswered.
+
+By name: not every system has all of them.
+"""
 SILENCE = 4
 """How many times `dispatch_timeout` a peer may take to answer at all: a slow reader's kernel still does."""
 LONGEST = 2**31 - 1
@@ -50,7 +53,7 @@ class Listener(NamedTuple):
     @property
     def url(self) -> str:
         """Where a client on this machine reaches it, without a path."""
-        if self.socket.family == socket.AF_UNIX:
+        if self.socket.family == getattr(socket, "AF_UNIX", None):
             return f"{UNIX}{self.socket.getsockname()}"
         host, port = self.socket.getsockname()[:2]
         local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
@@ -110,6 +113,8 @@ def bind(address: Address, silence: float = 0) -> Sequence[socket.socket]:
 
 def _bound_unix(address: Address) -> socket.socket:
     """A socket for the hub's own user and group; one that nobody listens on any more is removed."""
+    if not hasattr(socket, "AF_UNIX"):
+        raise cannot_listen(address, OSError(errno.EAFNOSUPPORT, "this system has no Unix sockets"))
     path = address[0].removeprefix(UNIX)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -163,12 +168,14 @@ def _bound(family: socket.AddressFamily, address: Address, silence: float) -> so
     """Accepted sockets inherit all that is set here."""
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if os.name == "posix":  # Windows would give the port to several
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        for option, value in (*KEEPALIVE, (socket.TCP_USER_TIMEOUT, min(round(1000 * silence), LONGEST))):
-            listener.setsockopt(socket.IPPROTO_TCP, option, value)
+        for option, value in (*KEEPALIVE, ("TCP_USER_TIMEOUT", min(round(1000 * silence), LONGEST))):
+            if hasattr(socket, option):
+                listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         listener.bind(address)
     except OSError:

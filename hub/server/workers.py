@@ -55,6 +55,8 @@ def run(settings: Settings, around: server.Surroundings) -> int:
     """
     if settings.workers == 1:
         return server.run(settings, around)
+    if not hasattr(os, "fork"):
+        return server.give_up(InvalidSetting("--workers: this system can't fork processes; leave it at 1"))
     server.prepare(settings)
     try:
         demand_shared(open_transport(settings.transport_url), settings.workers)
@@ -235,13 +237,13 @@ class Supervisor:
     def _signalled(self) -> None:
         for number in self._woken.recv(4096):
             if number == signal.SIGUSR2:
-                server.tell_of(number)
+                server.tell_of(signal.Signals(number))
             elif number in server.READ_AGAIN:
                 if not self._ending and self._on_read_again():
                     self._send(signal.SIGHUP)
             elif number in server.ENDING:
                 if number == signal.SIGQUIT:
-                    server.tell_of(number)
+                    server.tell_of(signal.Signals(number))
                 # Ctrl-C reaches the workers too: theirs is the drain until it comes once more.
                 if self._ending and number == signal.SIGINT:
                     self._send(signal.SIGINT)

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hub.auth.authorization import own_origin
+from hub.client.protocol import KEYS_ARE_KNOWN
 from hub.generations import PATH, Generation, Protocol, generations_in
 from hub.problems import Problem
 
@@ -68,6 +69,7 @@ class Metadata:
             "authorization_details_types_supported": [DETAIL_TYPE],
             "bearer_methods_supported": ["header"],
             "mercure_cookie": self.cookie_name,
+            KEYS_ARE_KNOWN: True,
         }
         if self.authorization_servers:
             document["authorization_servers"] = self.authorization_servers

@@ -196,19 +196,24 @@ def test_every_clause_names_a_test_that_is_there() -> None:
     assert {name for names in named for name in names} <= there
 
 
-def test_the_python_example_runs(tmp_path: Path, ports: Ports) -> None:
-    """The hub inside another application publishes and streams."""
-    (example,) = blocks(ROOT / "README.md", "python")
-    (tmp_path / "app.py").write_text(example)
+def test_the_python_examples_run(tmp_path: Path, ports: Ports) -> None:
+    """The hub inside another application publishes and streams; the client does both from outside."""
+    inside, outside = blocks(ROOT / "README.md", "python")
+    (tmp_path / "app.py").write_text(inside)
     command = ["uvicorn", "app:app", "--port", ports.port, "--timeout-graceful-shutdown", "1"]
     with subprocess.Popen([sys.executable, "-m", *command], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr is not None
         try:
             while "running on" not in server.stderr.readline():
                 assert server.poll() is None
-            assert hub(ports, "publish", "--dev", "--data", "inside")
+            base = ports.url.removesuffix(PATH)
+            first = httpx.put(f"{base}/books/1", json={"a": "inside"}, trust_env=False).json()["published"]
             got = hub(ports, "subscribe", "--last-event-id", "earliest", "--count", "1")
-            assert got.endswith(b"\ndata: inside\n\n")
+            assert got == f'id: {first}\ndata: {{"a": "inside"}}\n\n'.encode()
+            done = subprocess.run(
+                [sys.executable, "-c", ports.in_place(outside)], capture_output=True, text=True, check=True
+            )
+            assert re.fullmatch(r'urn:uuid:\S+\n\{"a": "inside"\}\n', done.stdout)
         finally:
             server.send_signal(signal.SIGTERM)
             server.stderr.read()

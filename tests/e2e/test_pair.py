@@ -48,7 +48,9 @@ async def test_the_other_one_takes_over(hubs: Hubs) -> None:
         check_order(history, receipts)
         await until(lambda: all(history[-1] in each.events for each in subscribers))
         for each in subscribers:
-            assert each.events == history[history.index(each.events[0]) :][: len(each.events)]
+            # Publishing goes on: a subscriber may have seen more than the history that was read.
+            common = history[history.index(each.events[0]) :][: len(each.events)]
+            assert each.events[: len(common)] == common
     measured("a pair: from kill -9 of the one that serves to the next 200", gaps)
     assert max(gaps) < 1
 

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.client.client import Refused, Unreachable, fetch, publish, subscribe, wait_before
+from hub.client.client import fetch, publish, subscribe
+from hub.client.protocol import Refused, Unreachable, wait_before
 from hub.client.sse_parser import Event, Parser
 
 

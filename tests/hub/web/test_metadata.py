@@ -82,6 +82,7 @@ async def test_the_metadata_is_what_the_settings_say(settings: dict[str, Any], m
                 "authorization_details_types_supported": ["https://mercure.rocks/authorization-detail"],
                 "bearer_methods_supported": ["header"],
                 "mercure_cookie": "__Secure-mercure_access_token",
+                "mercure_idempotency_keys": True,
                 **more,
             }
 

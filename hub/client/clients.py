@@ -1,0 +1,407 @@
+"""`Client` and `AsyncClient`, for any Mercure hub, of 1.0 and of 0.x. They need the extra ``client``.
+
+What is decided is in `hub.client.protocol`, once for both; here it is sent, waited for, and handed out.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, Self
+from urllib.parse import urlencode, urljoin
+from uuid import uuid4
+
+import httpx
+import jwt
+
+from hub.client.protocol import (
+    Answer,
+    Cursor,
+    Gap,
+    Idempotency,
+    NoAnswer,
+    Outcome,
+    Refused,
+    Request,
+    Unreachable,
+    address_of,
+    bearer,
+    form_of,
+    hub_in,
+    judge,
+    publishing,
+    retry_after_of,
+    wait_before,
+)
+from hub.client.sse_parser import Event, Parser
+
+__all__ = ["AsyncClient", "Client", "Event", "Gap", "Key", "Refused", "Unreachable"]
+
+CONNECTIONS = 64
+"""Kept to one hub."""
+AT_ONCE = 8
+"""Requests that `publish_many` has under way: more of them cost httpx more CPU each than they save in waiting."""
+THREADS = 8
+"""The same of the blocking client."""
+PATIENCE = 30.0
+"""Seconds that a publication is tried for."""
+SILENCE = 120.0
+"""Seconds without a byte until a stream counts as lost; hubs send a comment every 40 s or so."""
+TIMEOUT = 10.0
+_NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+
+
+class Key:
+    """Mints 0.x tokens, and a new one before the last one ends.
+
+    ``publish``, ``subscribe``: topics, URI Templates or ``*``. ``lifetime``: seconds of each.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        *,
+        publish: Sequence[str] = (),
+        subscribe: Sequence[str] = (),
+        alg: str = "HS256",
+        lifetime: float = 3600,
+    ) -> None:
+        granted = {"publish": list(publish), "subscribe": list(subscribe)}
+        self._claims = {"mercure": {name: topics for name, topics in granted.items() if topics}}
+        self._key, self._alg, self._lifetime = key, alg, lifetime
+        self._token, self._until = "", 0.0
+
+    def __call__(self) -> str:
+        now = time.time()
+        if now >= self._until:
+            self._token = jwt.encode({**self._claims, "exp": int(now + self._lifetime)}, self._key, self._alg)
+            self._until = now + 0.9 * self._lifetime
+        return self._token
+
+
+Token = str | Callable[[], str] | None
+"""A token, or what gives one whenever it is needed, such as a `Key`."""
+
+
+class Update(NamedTuple):
+    """One publication, for `publish_many`."""
+
+    topic: str | Sequence[str]
+    data: str = ""
+    private: bool = False
+    id: str | None = None
+    type: str | None = None
+    retry: int | None = None
+    idempotency_key: str | None = None
+
+
+class _Common:
+    """What both clients have: where the hub is, which token is sent, whether it knows idempotency keys."""
+
+    def __init__(self, url: str, token: Token, patience: float) -> None:
+        self.url = url
+        self._given, self._patience = token, patience
+        self._idempotency = Idempotency()
+
+    def _credentials(self) -> dict[str, str]:
+        return bearer(self._given() if callable(self._given) else self._given)
+
+    def _publishing(self, update: Update) -> Any:
+        topics = [update.topic] if isinstance(update.topic, str) else update.topic
+        form = form_of(topics, update.data, private=update.private, id=update.id, type=update.type, retry=update.retry)
+        request = Request("POST", self.url, self._credentials(), form)
+        key = update.idempotency_key or str(uuid4())
+        return publishing(request, self._idempotency, key, self._patience, time.monotonic)
+
+    def _stream_headers(self, cursor: Cursor) -> list[tuple[bytes, bytes]]:
+        """Ids go out as UTF-8, as browsers send them."""
+        headers = {**self._credentials(), "Accept": "text/event-stream", "Cache-Control": "no-store"}
+        headers |= {} if cursor.last_event_id is None else {"Last-Event-ID": cursor.last_event_id}
+        return [(name.encode(), value.encode()) for name, value in headers.items()]
+
+
+def _begun(response: httpx.Response, text: str, cursor: Cursor) -> Gap | None:
+    """A stream's head: what was lost before it. Raises `Refused`, `Unreachable`."""
+    judge(response.status_code, response.headers, text, response.reason_phrase)
+    if not response.headers.get("content-type", "").startswith("text/event-stream"):
+        raise Refused(response.status_code, f"{response.url.host} does not answer with a stream of events")
+    told = response.headers.get("Mercure-Last-Event-ID") or response.headers.get("Last-Event-ID")
+    return cursor.starts_at(told)
+
+
+def _taken(parser: Parser, chunk: bytes, cursor: Cursor) -> Iterator[Event]:
+    for event in parser.feed(chunk):
+        cursor.follow(parser)  # before it is handed out: its receiver does not want it again
+        cursor.failures = 0
+        yield event
+    cursor.follow(parser)
+
+
+def _pause(cursor: Cursor, asked: float) -> float:
+    wait = wait_before(cursor.failures, cursor.retry, asked, random.random())  # noqa: S311 - no secret
+    cursor.failures += 1
+    return wait
+
+
+def _content(request: Request) -> dict[str, Any]:
+    if request.form is None:
+        return {"headers": request.headers}
+    headers = {**request.headers, "Content-Type": "application/x-www-form-urlencoded"}
+    return {"headers": headers, "content": urlencode(request.form)}
+
+
+def _answer(response: httpx.Response) -> Answer:
+    return Answer(response.status_code, response.headers, response.text, response.reason_phrase)
+
+
+def _no_answer(error: httpx.TransportError) -> NoAnswer:
+    return NoAnswer(
+        f"the hub does not answer ({str(error) or type(error).__name__})", not isinstance(error, _NEVER_SENT)
+    )
+
+
+def _discovered(response: httpx.Response) -> tuple[str, str | None]:
+    found = hub_in(", ".join(response.headers.get_list("link")))
+    if found is None:
+        raise Refused(response.status_code, f"{response.url} names no hub: its answer has no Link with rel=mercure")
+    return urljoin(str(response.url), found[0]), found[1]
+
+
+class AsyncClient(_Common):
+    """For asyncio: ``async with AsyncClient(url, token=…) as hub: await hub.publish(topic, data)``.
+
+    ``token``: see `Token`. ``patience``: seconds that a publication is tried for. ``http``: a client of one's own, with
+    its proxies and certificates, which stays open.
+    """
+
+    def __init__(
+        self, url: str, *, token: Token = None, patience: float = PATIENCE, http: httpx.AsyncClient | None = None
+    ) -> None:
+        super().__init__(url, token, patience)
+        self._is_own = http is None
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=CONNECTIONS)
+        self._http = http or httpx.AsyncClient(timeout=TIMEOUT, limits=limits)
+
+    @classmethod
+    async def discover(cls, document: str, *, token: Token = None) -> "tuple[AsyncClient, str | None]":
+        """The hub that a document's ``Link`` header names, and the last event id that the document holds, or None.
+
+        Raises `Refused` where it names none, `Unreachable`.
+        """
+        async with httpx.AsyncClient(timeout=TIMEOUT) as http:
+            try:
+                url, last_event_id = _discovered(await http.get(document, headers=_credentials_of(token)))
+            except httpx.TransportError as error:
+                raise Unreachable(_no_answer(error).why) from error
+        return cls(url, token=token), last_event_id
+
+    async def publish(
+        self,
+        topic: str | Sequence[str],
+        data: str = "",
+        *,
+        private: bool = False,
+        id: str | None = None,
+        type: str | None = None,
+        retry: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> str:
+        """Publish; the update's id, once it is durable. ``retry``: milliseconds, for the subscribers.
+
+        It is tried again while that is safe: with a hub that says in its metadata that it knows idempotency keys, after
+        every failure, and it is stored once. Raises `Refused`, `Unreachable`.
+        """
+        return await self._publish(Update(topic, data, private, id, type, retry, idempotency_key))
+
+    async def publish_many(self, updates: Iterable[Update], *, at_once: int = AT_ONCE) -> list[str]:
+        """Publish all, so many at a time and so in no certain order; their ids, in the order of ``updates``.
+
+        Raises what the first that fails raises; those that are under way are finished.
+        """
+        places = asyncio.Semaphore(at_once)
+
+        async def one(update: Update) -> str:
+            async with places:
+                return await self._publish(update)
+
+        return list(await asyncio.gather(*map(one, updates)))
+
+    async def _publish(self, update: Update) -> str:
+        steps = self._publishing(update)
+        try:
+            step = next(steps)
+            while True:
+                step = steps.send(await self._do(step))
+        except StopIteration as end:
+            return str(end.value)
+
+    async def _do(self, step: Request | float) -> Outcome | None:
+        if isinstance(step, float):
+            await asyncio.sleep(step)
+            return None
+        try:
+            return _answer(await self._http.request(step.method, step.url, **_content(step)))
+        except httpx.TransportError as error:
+            return _no_answer(error)
+
+    async def subscribe(
+        self,
+        topics: Sequence[str] = (),
+        *,
+        matches: Sequence[str] = (),
+        patterns: Sequence[str] = (),
+        last_event_id: str | None = None,
+    ) -> AsyncIterator[Event | Gap]:
+        """The events of a stream that comes back with its cursor whenever it ends; it never ends by itself.
+
+        ``topics``: exact or URI Templates (0.x); ``matches``: exact; ``patterns``: URL patterns (1.0). A `Gap` comes
+        where history no longer covers what was missed. Raises `Refused`.
+        """
+        address, cursor = address_of(self.url, topics, matches, patterns), Cursor(last_event_id)
+        while True:
+            asked = 0.0
+            try:
+                headers = self._stream_headers(cursor)
+                async with self._http.stream("GET", address, headers=headers, timeout=SILENCE) as response:
+                    text = "" if response.is_success else (await response.aread()).decode("utf-8", "replace")
+                    if response.status_code == 429:
+                        raise Unreachable("429", retry_after_of(response.headers))
+                    if gap := _begun(response, text, cursor):
+                        yield gap
+                    parser = Parser(cursor.last_event_id or "")
+                    async for chunk in response.aiter_bytes():
+                        for event in _taken(parser, chunk, cursor):
+                            yield event
+            except Unreachable as error:
+                asked = error.retry_after
+            except httpx.TransportError:
+                pass
+            await asyncio.sleep(_pause(cursor, asked))
+
+    async def aclose(self) -> None:
+        """Close the connections, unless the HTTP client is the caller's."""
+        if self._is_own:
+            await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+class Client(_Common):
+    """The same, blocking: for threads and for programs without an event loop. See `AsyncClient`."""
+
+    def __init__(
+        self, url: str, *, token: Token = None, patience: float = PATIENCE, http: httpx.Client | None = None
+    ) -> None:
+        super().__init__(url, token, patience)
+        self._is_own = http is None
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=CONNECTIONS)
+        self._http = http or httpx.Client(timeout=TIMEOUT, limits=limits)
+
+    @classmethod
+    def discover(cls, document: str, *, token: Token = None) -> "tuple[Client, str | None]":
+        """See `AsyncClient.discover`."""
+        _may_block()
+        try:
+            response = httpx.get(document, headers=_credentials_of(token), timeout=TIMEOUT)
+        except httpx.TransportError as error:
+            raise Unreachable(_no_answer(error).why) from error
+        url, last_event_id = _discovered(response)
+        return cls(url, token=token), last_event_id
+
+    def publish(
+        self,
+        topic: str | Sequence[str],
+        data: str = "",
+        *,
+        private: bool = False,
+        id: str | None = None,
+        type: str | None = None,
+        retry: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> str:
+        """See `AsyncClient.publish`. Raises RuntimeError in a coroutine too, whose event loop it would stop."""
+        return self._publish(Update(topic, data, private, id, type, retry, idempotency_key))
+
+    def publish_many(self, updates: Iterable[Update], *, at_once: int = THREADS) -> list[str]:
+        """See `AsyncClient.publish_many`; in so many threads."""
+        _may_block()
+        with ThreadPoolExecutor(at_once) as threads:
+            return list(threads.map(self._publish, updates))
+
+    def _publish(self, update: Update) -> str:
+        _may_block()
+        steps = self._publishing(update)
+        try:
+            step = next(steps)
+            while True:
+                step = steps.send(self._do(step))
+        except StopIteration as end:
+            return str(end.value)
+
+    def _do(self, step: Request | float) -> Outcome | None:
+        if isinstance(step, float):
+            time.sleep(step)
+            return None
+        try:
+            return _answer(self._http.request(step.method, step.url, **_content(step)))
+        except httpx.TransportError as error:
+            return _no_answer(error)
+
+    def subscribe(
+        self,
+        topics: Sequence[str] = (),
+        *,
+        matches: Sequence[str] = (),
+        patterns: Sequence[str] = (),
+        last_event_id: str | None = None,
+    ) -> Iterator[Event | Gap]:
+        """See `AsyncClient.subscribe`."""
+        address, cursor = address_of(self.url, topics, matches, patterns), Cursor(last_event_id)
+        while True:
+            _may_block()
+            asked = 0.0
+            try:
+                headers = self._stream_headers(cursor)
+                with self._http.stream("GET", address, headers=headers, timeout=SILENCE) as response:
+                    text = "" if response.is_success else response.read().decode("utf-8", "replace")
+                    if response.status_code == 429:
+                        raise Unreachable("429", retry_after_of(response.headers))
+                    if gap := _begun(response, text, cursor):
+                        yield gap
+                    parser = Parser(cursor.last_event_id or "")
+                    for chunk in response.iter_bytes():
+                        yield from _taken(parser, chunk, cursor)
+            except Unreachable as error:
+                asked = error.retry_after
+            except httpx.TransportError:
+                pass
+            time.sleep(_pause(cursor, asked))
+
+    def close(self) -> None:
+        """Close the connections, unless the HTTP client is the caller's."""
+        if self._is_own:
+            self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _credentials_of(token: Token) -> Mapping[str, str]:
+    return bearer(token() if callable(token) else token)
+
+
+def _may_block() -> None:
+    """Raises RuntimeError in a coroutine: everything else of its event loop would stand still."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise RuntimeError("a blocking client would stop this event loop: use AsyncClient, or a thread (asyncio.to_thread)")
