@@ -12,14 +12,16 @@ TYPE_CHECKING = False
 """As type checkers take it; importing `typing` would cost every health check 10 ms."""
 
 if TYPE_CHECKING:
+    from hub.auth.grants import Grants
     from hub.config.settings import Settings
     from hub.problems import Problem
     from hub.web.hub import Hub, create_app
     from hub.web.subscribe import HistoryLost
 
-__all__ = ["HistoryLost", "Hub", "Problem", "Settings", "create_app"]
+__all__ = ["Grants", "HistoryLost", "Hub", "Problem", "Settings", "create_app"]
 
 _PLACES = {
+    "Grants": "hub.auth.grants",
     "HistoryLost": "hub.web.subscribe",
     "Hub": "hub.web.hub",
     "Problem": "hub.problems",

@@ -7,9 +7,9 @@ TYPE_CHECKING = False
 """As type checkers take it."""
 
 if TYPE_CHECKING:
-    from hub import HistoryLost, Hub, Problem, Settings, create_app
+    from hub import Grants, HistoryLost, Hub, Problem, Settings, create_app
 
-__all__ = ["HistoryLost", "Hub", "Problem", "Settings", "create_app"]
+__all__ = ["Grants", "HistoryLost", "Hub", "Problem", "Settings", "create_app"]
 
 import hub as _hub  # noqa: E402 - PEP 8 has __all__ before imports
 

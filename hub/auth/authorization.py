@@ -31,6 +31,12 @@ MAX_COOKIES = 4
 """Cookies that are tried: each costs a signature check, and a page that can set one can set many."""
 MAX_CACHED = 4_096  # verified tokens kept: about 2 KiB each, 20 KiB for the longest
 
+GRANTED = "mercure_hub.granted"
+"""The key in a request's scope of what the application that the hub is a part of grants by itself.
+
+It knows its users by their session, a cookie that any page makes the browser send: publishing is for its own pages.
+"""
+
 _BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750 section 2.1
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
@@ -90,6 +96,10 @@ class Authorizer:
 
     def publisher(self, request: HTTPConnection) -> Grants:
         """Raises `Unauthorized`, `InvalidToken`, `InvalidTokenRequest`, and 403 `Problem` for a foreign page."""
+        granted: Grants | None = request.scope.get(GRANTED)
+        if granted is not None:
+            self._check_origin(request)
+            return granted
         presented = self._presented(request)
         if presented is None:
             raise Unauthorized("publishing needs an access token: send it as Authorization: Bearer")
@@ -99,6 +109,9 @@ class Authorizer:
 
     def subscriber(self, request: HTTPConnection) -> Grants:
         """Raises `Unauthorized`, `InvalidToken`, `InvalidTokenRequest`. A bad token never counts as none."""
+        granted: Grants | None = request.scope.get(GRANTED)
+        if granted is not None:
+            return granted
         presented = self._presented(request)
         if presented is None:
             if self._anonymous:

@@ -38,6 +38,29 @@ class Grants(NamedTuple):
     verified: Verified | None = None
     subject: str = ""
 
+    @classmethod
+    def to(
+        cls,
+        *,
+        publish: Sequence[str] = (),
+        subscribe: Sequence[str] = (),
+        expires: float | None = None,
+        payload: Any = None,
+        subject: str = "",
+    ) -> "Grants":
+        """What a program grants without a token: topics, URI Templates or ``*``. ``payload``: what others see of its
+        subscriptions; ``subject``: who it is, for limits.
+        """
+        matchers = {each: Matcher("topic", each) for each in (*publish, *subscribe)}
+        return cls(
+            tuple(matchers[each] for each in publish),
+            tuple(matchers[each] for each in subscribe),
+            expires,
+            () if payload is None else (Payload((Matcher("topic", "*"),), payload),),
+            Generation.V1,
+            subject=subject,
+        )
+
     def payload(self, matcher: Matcher, matching: Matching) -> Any:
         """What is attached to a subscription; its matcher is taken for a topic (spec "Payloads")."""
         chosen = (each.content for each in self.payloads if matching.any(each.topics, (matcher.pattern,)))

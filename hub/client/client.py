@@ -94,7 +94,7 @@ def subscribe(
 
 def _stream(url: str, token: str | None, cursor: Cursor, report: Callable[[str], None]) -> Iterator[Event]:
     """One connection's events, until it ends in whatever way."""
-    headers: dict[str, str] = {**bearer(token), "Accept": "text/event-stream", "Cache-Control": "no-store"}
+    headers: dict[str, str] = {**bearer(token), "Accept": "text/event-stream", "Cache-Control": "no-cache"}
     if cursor.last_event_id is not None:
         headers["Last-Event-ID"] = cursor.last_event_id
     with _answer("GET", url, headers, SILENCE) as response:

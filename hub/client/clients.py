@@ -116,7 +116,7 @@ class _Common:
 
     def _stream_headers(self, cursor: Cursor) -> list[tuple[bytes, bytes]]:
         """Ids go out as UTF-8, as browsers send them."""
-        headers = {**self._credentials(), "Accept": "text/event-stream", "Cache-Control": "no-store"}
+        headers = {**self._credentials(), "Accept": "text/event-stream", "Cache-Control": "no-cache"}
         headers |= {} if cursor.last_event_id is None else {"Last-Event-ID": cursor.last_event_id}
         return [(name.encode(), value.encode()) for name, value in headers.items()]
 
@@ -149,6 +149,11 @@ def _content(request: Request) -> dict[str, Any]:
         return {"headers": request.headers}
     headers = {**request.headers, "Content-Type": "application/x-www-form-urlencoded"}
     return {"headers": headers, "content": urlencode(request.form)}
+
+
+def _streamed(headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
+    """A redirect is followed, as `EventSource` does; httpx keeps the token from another origin."""
+    return {"headers": headers, "timeout": SILENCE, "follow_redirects": True}
 
 
 def _answer(response: httpx.Response) -> Answer:
@@ -263,7 +268,7 @@ class AsyncClient(_Common):
             asked = 0.0
             try:
                 headers = self._stream_headers(cursor)
-                async with self._http.stream("GET", address, headers=headers, timeout=SILENCE) as response:
+                async with self._http.stream("GET", address, **_streamed(headers)) as response:
                     text = "" if response.is_success else (await response.aread()).decode("utf-8", "replace")
                     if response.status_code == 429:
                         raise Unreachable("429", retry_after_of(response.headers))
@@ -367,7 +372,7 @@ class Client(_Common):
             asked = 0.0
             try:
                 headers = self._stream_headers(cursor)
-                with self._http.stream("GET", address, headers=headers, timeout=SILENCE) as response:
+                with self._http.stream("GET", address, **_streamed(headers)) as response:
                     text = "" if response.is_success else response.read().decode("utf-8", "replace")
                     if response.status_code == 429:
                         raise Unreachable("429", retry_after_of(response.headers))

@@ -130,8 +130,8 @@ class Cursor:
         return None if asked in (None, told) else Gap(asked, told)
 
     def follow(self, parser: Parser) -> None:
-        """Stand where the parser stands."""
-        self.last_event_id = parser.last_event_id or self.last_event_id
+        """Stand where the parser stands; an empty id takes an earlier one back (WHATWG HTML, section 9.2.6)."""
+        self.last_event_id = parser.last_event_id or None
         self.retry = self.retry if parser.retry is None else parser.retry
 
 

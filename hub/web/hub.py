@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
@@ -32,13 +33,14 @@ from hub.lifecycle import Lifecycle, State
 from hub.matching.matchers import Matcher, Matching
 from hub.observe.counts import Counts, Ended, Role
 from hub.observe.refusals import Refusals
+from hub.observe.siblings import has_siblings
 from hub.observe.traces import traces_for
 from hub.presence.active import ActiveSubscriptions
 from hub.presence.documents import ROOT
 from hub.problems import Problem
 from hub.web.access import access_logged
 from hub.web.admin import Admin
-from hub.web.app import Application
+from hub.web.app import Application, Authorize
 from hub.web.cors import Cors
 from hub.web.health import Ready, live
 from hub.web.limits import Limits
@@ -62,14 +64,21 @@ LAST_CALL = 1.0
 SETTLING = 5.0
 """Seconds that appends under way and their dispatch may take at the end."""
 
+NOT_OPEN = "the hub is not open: enter hub.running(), or give your application hub.lifespan"
+
 logger = logging.getLogger(__name__)
 
 
 class Hub:
     """All parts of one process, wired once. Raises `InvalidTransport` and `InvalidKey` for settings that can't work."""
 
-    def __init__(self, settings: Settings, counts: Counts | None = None) -> None:
-        """``counts``: this process's row of numbers, where it has others beside it."""
+    def __init__(self, settings: Settings, counts: Counts | None = None, *, authorize: Authorize | None = None) -> None:
+        """``counts``: this process's row of numbers, where it has others beside it.
+
+        ``authorize``: what a request may do by the program's own word, such as its session's; ``Grants.to(…)``, or None
+        for a request that its token decides about.
+        """
+        self._authorize = authorize
         self.counts = counts or Counts.alone()
         self.traces = traces_for(settings.traces)
         self.refusals = Refusals(self.counts, tell_client=settings.tell_reasons)
@@ -96,6 +105,7 @@ class Hub:
         self._tasks: list[asyncio.Task[None]] = []
         self._fetching: dict[RemoteSet, asyncio.Task[None]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._process = 0
         self.failed = False
         self.on_failure: Callable[[], None] = lambda: None
         """Called when the hub can't go on: the server then ends the process, so that another is started."""
@@ -134,7 +144,7 @@ class Hub:
 
     def direct(self, scope: Scope, body: bytes, offer: Offer) -> bool:
         """`hub.fanout.wire.Direct`: the two hot paths, before the router and the middleware."""
-        if scope["path"] != PATH or self.settings.access_log or self.traces.on:
+        if scope["path"] != PATH or self.settings.access_log or self.traces.on or self._authorize:
             return False
         if not self.answers_on(scope) or self.crowded:
             return False
@@ -178,6 +188,8 @@ class Hub:
             exception_handlers={Problem: self.answer_problem},
         )
         app.direct = self.direct
+        app.authorize = self._authorize
+        app.was_opened = lambda: self._loop is not None
         app.answers_on = self.answers_on
         app.is_crowded = lambda: self.crowded
         return app
@@ -223,7 +235,7 @@ class Hub:
 
         Keys that have to be fetched are there by then, or it was said that they can't be. Raises `InvalidTransport`.
         """
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._process = asyncio.get_running_loop(), os.getpid()
         await asyncio.gather(self.transport.open(), self._fetch(self._rings.remote))
         if self.lifecycle.draining:
             return
@@ -288,6 +300,11 @@ class Hub:
     async def running(self) -> AsyncIterator[Self]:
         """Open for the time of the block, and drained at its end. Raises `InvalidTransport`."""
         await self.open()
+        if self.settings.transport_url.startswith("memory://") and has_siblings():
+            logger.warning(
+                "memory:// is this process's own, and others beside it serve the same: a subscriber hears of the"
+                " updates of one of them only; use lmdb:// with lock=shared, or redis://, or one worker"
+            )
         try:
             yield self
         finally:
@@ -318,6 +335,7 @@ class Hub:
         Raises `hub.Problem` with the ``status`` that a request would get: 400 or 413 for what can't be published, 422
         for an idempotency key of another update, 507 where the store is full, 503 where it is away.
         """
+        self._check_place()
         form: Form = {
             "topic": [topic] if isinstance(topic, str) else [*topic],
             "data": [data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)],
@@ -329,7 +347,7 @@ class Hub:
     def publish_threadsafe(self, topic: str | Sequence[str], data: object = "", **fields: Any) -> Future[str]:
         """`publish` from a thread without an event loop; ``result()`` is the id. Raises `RuntimeError`: not open."""
         if self._loop is None:
-            raise RuntimeError("the hub is not open: enter `hub.running()`, or its lifespan, before publishing")
+            raise RuntimeError(NOT_OPEN)
         if asyncio._get_running_loop() is self._loop:
             raise RuntimeError(
                 "this is the hub's own event loop, where result() would wait for ever: await hub.publish()"
@@ -344,11 +362,22 @@ class Hub:
         Raises `HistoryLost` where the log no longer has what comes after that event, `hub.Problem` 400 for a matcher
         that is none, and 503 where the store is away.
         """
+        self._check_place()
         return self._subscribe.within(tuple(Matcher(type, topic) for topic in topics), last_event_id)
 
     async def subscriptions(self) -> list[dict[str, Any]]:
         """The active subscriptions' documents (Mercure, "Active Subscriptions"); none without ``subscriptions``."""
+        self._check_place()
         return [json.loads(document) for document in (await self.transport.presence.all()).values()]
+
+    def _check_place(self) -> None:
+        """Raises RuntimeError: the hub is not open, or in another process or event loop than this."""
+        if self._loop is None:
+            raise RuntimeError(NOT_OPEN)
+        if self._process != os.getpid():
+            raise RuntimeError("the hub was opened before a fork: open one in each process")
+        if asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError("the hub was opened in another event loop: use publish_threadsafe from there")
 
     async def drain(self, seconds: float) -> None:
         """Accept nothing more, close the store as soon as possible, and the streams spread over ``seconds``.

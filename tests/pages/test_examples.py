@@ -119,6 +119,23 @@ def test_turbo(browser: Browser) -> None:
         assert another.text("#tasks") == "<i>Test it</i>Done"
 
 
+def test_session(browser: Browser) -> None:
+    """Each user receives what is for them, and nobody else's; a session is all that it takes."""
+    with started("session") as url, chromium() as another:
+        for window, name in ((browser, "kim"), (another, "zoe")):
+            window.open(url)
+            window.fill("#log-in input", name)
+            window.click("#log-in button")
+            assert window.text("#user", lambda text, name=name: text == name) == name  # type: ignore[misc]
+        for text, to in (("for Kim", "kim"), ("for Zoe", "zoe")):
+            browser.fill("input[name=to]", to)
+            browser.fill("input[name=text]", text)
+            browser.click("#write button")
+        assert another.text("#messages", bool) == "for Zoe"
+        assert browser.text("#messages", bool) == "for Kim"
+        picture(browser, "session")
+
+
 def test_each_example_is_told_of() -> None:
     """In the list, with a page and a picture of its own."""
     found = {each.name for each in EXAMPLES.iterdir() if (each / "README.md").exists()}

@@ -1,12 +1,19 @@
 """A program in the same process: it publishes and subscribes without HTTP, and gets what a client would get."""
 
 import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from hub import HistoryLost, Hub, Problem, Settings
 from hub.client.sse_parser import Event
+from hub.generations import PATH
+from tests.e2e.processes import ROOT, free_port
 from tests.hub.serving import DEADLINE, KEY, TOPIC, serving, until
 
 
@@ -130,3 +137,63 @@ async def test_who_is_there() -> None:
             await asyncio.sleep(0.01)
         assert [each["topic"] for each in found] == [TOPIC]
         step.cancel()
+
+
+def test_a_hub_that_nobody_opened() -> None:
+    """Says so at the first request, and at the first publication; so does one from another event loop or process."""
+
+    async def ask(hub: Hub) -> int:
+        transport = httpx.ASGITransport(hub.asgi)
+        async with httpx.AsyncClient(transport=transport, base_url="http://a.example") as client:
+            return (await client.get(PATH, params={"topic": TOPIC})).status_code
+
+    async def elsewhere(hub: Hub) -> None:
+        with pytest.raises(RuntimeError, match="another event loop"):
+            await hub.publish(TOPIC)
+
+    hub = Hub(settings())
+    assert asyncio.run(ask(hub)) == 503
+    with pytest.raises(RuntimeError, match="not open"):
+        asyncio.run(hub.publish(TOPIC))
+
+    async def opened(hub: Hub) -> None:
+        async with hub.running():
+            await asyncio.to_thread(asyncio.run, elsewhere(hub))
+            child = os.fork()
+            if child == 0:
+                try:
+                    hub._check_place()
+                except RuntimeError as error:
+                    os._exit(17 if "fork" in str(error) else 1)
+                os._exit(2)
+            _, status = await asyncio.to_thread(os.waitpid, child, 0)
+            assert os.waitstatus_to_exitcode(status) == 17
+
+    asyncio.run(opened(Hub(settings())))
+
+
+APPLICATION = """
+from hub import Hub, Settings
+hub = Hub(Settings(publisher_jwt_key="a secret of thirty-two characters", anonymous=True, transport_url="memory://"))
+hub.asgi.router.lifespan_context = hub.lifespan
+app = hub.asgi
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_that_do_not_hear_of_each_other(tmp_path: Path, workers: int) -> None:
+    """memory:// under `uvicorn --workers 2` is warned of, with the cure; one worker is not."""
+    (tmp_path / "app.py").write_text(APPLICATION)
+    command = [sys.executable, "-m", "uvicorn", "app:app", "--port", str(free_port()), "--workers", str(workers)]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    ) as server:
+        assert server.stderr is not None
+        started, said = 0, ""
+        while started < workers:
+            line = server.stderr.readline()
+            assert line, said
+            started, said = started + ("Application startup complete" in line), said + line
+        server.terminate()
+        said += server.stderr.read()
+    assert ("memory:// is this process's own" in said) is (workers > 1)
