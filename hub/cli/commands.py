@@ -47,6 +47,8 @@ def serve(dev: bool, **flags: object) -> None:
 
 def _serve(flags: Mapping[str, object], environment: Mapping[str, str], dev: bool) -> NoReturn:
     settings = _load(flags, environment, dev)
+    if settings.app is not None:
+        sys.path.insert(0, os.getcwd())  # as every server of ASGI applications does
     from hub.cli.systemd import notify_in, sockets_in
     from hub.server.server import Surroundings
     from hub.server.workers import run

@@ -126,6 +126,12 @@ class Settings:
         "For trying: anonymous subscribers, every origin, the debugger, `/playground/…`; never where others reach it.",
         directive=True,
     )
+    app: str | None = described(
+        values.python_object,
+        "MODULE:NAME",
+        "",
+        "ASGI application of your own on the same port: it gets every path that is not the hub's.",
+    )
     name: str = described(
         values.hub_name, "NAME", "default", "The hub's name in the paths of its health.", directive=True
     )
@@ -239,6 +245,8 @@ def load(
             read |= {"publisher_jwt_key": DEV_KEY, "subscriber_jwt_key": DEV_KEY}
     if dev:
         read = {**_dev(read), **read}
+    if read.get("app"):
+        read = {"landing": False, **read}  # its own page is at the root
     settings = Settings(**read)
     _demand_keys(settings, environment)
     if bool(settings.tls_cert) != bool(settings.tls_key):

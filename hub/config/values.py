@@ -236,6 +236,14 @@ def hub_name(value: str) -> str:
     return value
 
 
+def python_object(value: str) -> str:
+    """Where a Python object is: ``module:name``, either with dots."""
+    module, colon, name = value.partition(":")
+    if not colon or not all(part.isidentifier() for part in (*module.split("."), *name.split("."))):
+        raise ValueError(f"{value[:60]!r} is not MODULE:NAME, such as app:app or shop.asgi:application")
+    return value
+
+
 def cookie_name(value: str) -> str:
     """A cookie's name (RFC 6265 section 4.1.1)."""
     if _TOKEN.fullmatch(value) is None:

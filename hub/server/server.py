@@ -16,8 +16,10 @@ from starlette.types import ASGIApp
 from hub.auth.keys import InvalidKey
 from hub.config.settings import Settings
 from hub.config.sources import InvalidSetting
+from hub.observe.counts import Counts
 from hub.observe.logs import configure
 from hub.observe.traces import exported
+from hub.server.beside import Beside
 from hub.server.http1 import HubProtocol
 from hub.server.notify import Notify
 from hub.server.reload import Reload, Reread
@@ -234,12 +236,20 @@ def run(settings: Settings, surroundings: "Surroundings | None" = None) -> int:
     around = surroundings or Surroundings()
     prepare(settings)
     try:
-        hub = Hub(settings)
+        hub, beside = made(settings)
         certificate = certificate_for(settings)
         listeners = listeners_of(settings, around.sockets)
     except (InvalidTransport, InvalidKey, InvalidSetting, OSError) as error:
         return give_up(error)
-    return serve(hub, listeners, around, certificate)
+    return serve(hub, listeners, around, certificate, beside=beside)
+
+
+def made(settings: Settings, counts: Counts | None = None) -> tuple[Hub, Beside | None]:
+    """The hub, and the application beside it. Raises `InvalidTransport`, `InvalidKey`, `InvalidSetting`."""
+    hub = Hub(settings, counts)
+    beside = Beside(settings.app) if settings.app is not None else None
+    hub.beside = beside.asgi if beside is not None else None
+    return hub, beside
 
 
 def certificate_for(settings: Settings) -> Certificate | None:
@@ -253,6 +263,7 @@ def serve(
     around: Surroundings,
     certificate: Certificate | None = None,
     lifeline: socket.socket | None = None,
+    beside: Beside | None = None,
 ) -> int:
     """Serve on sockets that are bound, as `run` does. When ``lifeline`` has come to its end, so does the hub."""
     with ExitStack() as stack:
@@ -260,7 +271,7 @@ def serve(
         for listener in listeners:
             stack.callback(listener.close)
         runner = stack.enter_context(asyncio.Runner(loop_factory=new_event_loop))
-        return runner.run(_serve(hub, listeners, around, certificate, lifeline))
+        return runner.run(_serve(hub, listeners, around, certificate, lifeline, beside))
 
 
 def give_up(error: Exception) -> int:
@@ -294,7 +305,10 @@ async def _serve(
     around: Surroundings,
     certificate: Certificate | None,
     lifeline: socket.socket | None,
+    beside: Beside | None,
 ) -> int:
+    if beside is not None and not await beside.start():
+        return 1
     plain = [each.socket for each in listeners if each.spoken is Spoken.HTTP]
     others = [each for each in listeners if each.spoken is not Spoken.HTTP]
 
@@ -320,6 +334,8 @@ async def _serve(
             # The store is still not open: standby. The hub is alive and holds requests until it is.
             await server.serve(sockets=plain)
     stopping.cancel()
+    if beside is not None:
+        await beside.end()
     return await _end(hub, opening) or code
 
 

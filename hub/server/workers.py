@@ -29,7 +29,6 @@ from hub.server.notify import Notify
 from hub.server.reload import Reread, refuse
 from hub.server.sockets import Listeners, listeners_of
 from hub.server.tls import Certificate
-from hub.web.hub import Hub
 from transports import InvalidTransport, Transport, open_transport
 
 FIRST_PAUSE = 0.1
@@ -80,11 +79,11 @@ class WorkOfHub:
 
     def __call__(self, listeners: Listeners, on_accepting: server.Announce, lifeline: socket.socket, place: int) -> int:
         try:
-            hub = Hub(self.settings, Counts(self.memory, place))
-        except (InvalidTransport, InvalidKey) as error:
+            hub, beside = server.made(self.settings, Counts(self.memory, place))
+        except (InvalidTransport, InvalidKey, InvalidSetting) as error:
             return server.give_up(error)
         around = server.Surroundings(on_accepting, self.reread)
-        return server.serve(hub, listeners, around, self.certificate, lifeline)
+        return server.serve(hub, listeners, around, self.certificate, lifeline, beside)
 
     def read_again(self) -> bool:
         """For workers that are started later; False: they can't be, and those that run shall not try."""

@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable
 
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
-from starlette.types import Receive, Scope, Send
+from starlette.routing import Match
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hub.auth.authorization import GRANTED
 from hub.auth.grants import Grants
@@ -31,6 +32,7 @@ class Application(Starlette):
     ``was_opened``: whether anybody has begun to open the hub: an application may forget its lifespan.
     """
 
+    beside: ASGIApp | None = None
     authorize: Authorize | None = None
     direct: Direct
     answers_on: Callable[[Scope], bool]
@@ -38,6 +40,9 @@ class Application(Starlette):
     was_opened: Callable[[], bool]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.beside is not None and all(each.matches(scope)[0] is Match.NONE for each in self.router.routes):
+            await self.beside(scope, receive, send)  # neither the hub's limits nor its CORS are for it
+            return
         if scope["type"] == "http" and scope["path"] == "*":
             # OPTIONS * asks about the server as a whole (RFC 9110 section 9.3.7), which no route is for.
             scope = {**scope, "path": PATH, "raw_path": PATH.encode()}

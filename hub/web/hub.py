@@ -79,6 +79,8 @@ class Hub:
         for a request that its token decides about.
         """
         self._authorize = authorize
+        self.beside: ASGIApp | None = None
+        """What answers the paths that are none of the hub's routes; 404 without it."""
         self.counts = counts or Counts.alone()
         self.traces = traces_for(settings.traces)
         self.refusals = Refusals(self.counts, tell_client=settings.tell_reasons)
@@ -187,6 +189,7 @@ class Hub:
             middleware=[*logged, Middleware(self.cors.around)],
             exception_handlers={Problem: self.answer_problem},
         )
+        app.beside = self.beside
         app.direct = self.direct
         app.authorize = self._authorize
         app.was_opened = lambda: self._loop is not None
