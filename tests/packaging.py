@@ -24,8 +24,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from mercure_hub import HistoryLost, Hub, Problem, Settings, create_app
+from hub.client import AsyncClient, Client, Event, Gap, Key, Refused, Unreachable, Update
+from hub.testing import FakeHub
+from mercure_hub import Grants, HistoryLost, Hub, Problem, Settings, create_app
 from starlette.applications import Starlette
+from starlette.requests import HTTPConnection
 from starlette.routing import Mount
 
 SETTINGS = Settings(publisher_jwt_key="a-secret-of-32-characters-at-least", anonymous=True, transport_url="memory://")
@@ -55,7 +58,37 @@ async def follow(last_event_id: str | None) -> list[str]:
     return seen
 
 
+async def by_session(request: HTTPConnection) -> Grants | None:
+    return Grants.to(subscribe=["*"], subject="kim") if "session" in request.cookies else None
+
+
+async def outside(url: str) -> list[str]:
+    found: list[str] = []
+    async with AsyncClient(url, token=Key("a-secret", publish=["*"]), patience=0.1) as client:
+        try:
+            ids: list[str] = await client.publish_many([Update("https://example.com/1", "x")])
+            async for each in client.subscribe(["*"], last_event_id=ids[0]):
+                match each:
+                    case Event(id=event_id):
+                        found.append(event_id)
+                    case Gap(asked=asked):
+                        found.append(asked)
+        except (Refused, Unreachable) as error:
+            found.append(type(error).__name__)
+    return found
+
+
+def blocking(url: str) -> str:
+    with Client(url, token=lambda: "token", patience=0.1) as client:
+        return client.publish(["https://example.com/1"], "x", private=True)
+
+
 async def main() -> None:
+    Hub(SETTINGS, authorize=by_session)
+    assert await outside("http://127.0.0.1:9/.well-known/mercure") == ["Unreachable"]
+    fake = FakeHub()
+    await fake.publish("https://example.com/1", {"a": 1})
+    assert [each.json for each in fake.to("https://example.com/{x}")] == [{"a": 1}]
     async with hub.running():
         first: str = await hub.publish("https://example.com/1", {"a": 1}, private=True, type="t", retry=100)
         second: str = await asyncio.to_thread(lambda: hub.publish_threadsafe(["https://example.com/2"], "b").result(5))
@@ -109,7 +142,9 @@ def check(interpreter: str, package: Path, folder: Path) -> None:
     """Install it, and use it as its users do."""
     run(interpreter, "-m", "venv", folder / "venv", cwd=folder)
     python = folder / "venv" / "bin" / "python"
-    run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", f"{package}[redis]", cwd=folder)
+    run(
+        python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", f"{package}[redis,client]", cwd=folder
+    )
     run(python, "-m", "pip", "check", cwd=folder)
     version = run(python, "-m", "hub", "--version", cwd=folder)
     assert version == run(folder / "venv" / "bin" / "mercure-hub", "--version", cwd=folder)

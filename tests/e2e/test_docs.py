@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from html import unescape
 from pathlib import Path
 from threading import Timer
 
@@ -332,6 +333,17 @@ def test_every_script_runs(page: tuple[Browser, str], source: Path, block: str) 
     browser, url = page
     script = re.sub(r"https?://(hub\.example\.com|127\.0\.0\.1:3000)/\.well-known/mercure", url, block)
     assert browser.run(f"return (async () => {{ {script}\n; return 'ran' }})()") == "ran"
+
+
+def test_the_pictures_are_of_their_texts() -> None:
+    """Each diagram is there, on a page, and shows every word of the text that it is made from (`make diagrams`)."""
+    page = (ROOT / "docs/mechanisms.md").read_text()
+    for text in sorted((ROOT / "docs/diagrams").glob("*.dot")):
+        picture = text.with_suffix(".svg")
+        assert f"(diagrams/{picture.name})" in page
+        drawn = unescape(" ".join(re.findall(r"<text[^>]*>([^<]*)</text>", picture.read_text())))
+        for label in re.findall(r'label="([^"]*)"', text.read_text()):
+            assert all(line in drawn for line in label.split("\\n")), (text.name, label)
 
 
 def test_yaml_in_the_pages_is_yaml() -> None:
