@@ -5,7 +5,7 @@
 # make coverage: what the tests reach of hub/ and transports/ in their own process; fails below the floor.
 # make test-bare: a quick part of the tests where redis-server, chromium, a compiler and curl are missing.
 # make test-chart: the Helm chart, rendered and checked without a cluster; builds Helm with Go where it is missing.
-# make test-pages: the debugger and the examples in a browser, with what they look like (SCREENSHOTS=folder).
+# make test-browser: pages, examples and proxies with a browser, and its conformance; SCREENSHOTS=folder keeps what it shows.
 # make test-package: wheel and sdist, built, installed into fresh environments, and used there.
 # make test-swarm: rolling updates in a real Swarm, as root; ARGS="standby redis" measures those alone.
 # make bench: measures the hub against a bare write() loop, Nchan and sse-starlette, and writes docs/performance/.
@@ -15,7 +15,7 @@
 # make pins:  resolve the requirement files anew, with hashes, for Python 3.11.
 
 .DEFAULT_GOAL := serve
-.PHONY: serve test lint pytest coverage conformance test-bare test-chart test-pages test-package test-swarm image bench bench-quick replicas docs diagrams pins clean
+.PHONY: serve test lint pytest coverage conformance test-bare test-chart test-browser test-package test-swarm image bench bench-quick replicas docs diagrams pins clean
 
 ARGS ?=
 BIN := .venv/bin
@@ -37,13 +37,13 @@ lint: .venv/.installed-dev
 	$(BIN)/lint-imports
 
 pytest: .venv/.installed-dev
-	$(PYTEST) --ignore=tests/pages $(ARGS)
+	$(PYTEST) --ignore=tests/browser $(ARGS)
 
-test-pages: .venv/.installed-dev
-	$(PYTEST) tests/pages $(ARGS)
+test-browser: .venv/.installed-dev
+	$(PYTEST) tests/browser $(ARGS)
 
 coverage: .venv/.installed-dev
-	$(PYTEST) --ignore=tests/pages --cov $(ARGS)
+	$(PYTEST) --ignore=tests/browser --cov $(ARGS)
 
 conformance: .venv/.installed-dev
 	$(BIN)/python -m pytest tests/browser/test_conformance.py $(ARGS)

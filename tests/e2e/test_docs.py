@@ -29,7 +29,7 @@ DEADLINE = 20.0
 END = "-- end of output --"
 ROOT_COMMANDS = """\
 make serve   # a hub to try on 127.0.0.1:3000; prints a curl that subscribes and one that publishes
-make test    # the linters, the type checker and every test
+make test    # the linters, the type checker and the tests
 """
 
 
@@ -256,7 +256,9 @@ def clone(target: Path) -> None:
 @contextmanager
 def made(folder: Path, ports: Ports) -> Iterator[subprocess.Popen[str]]:
     """`make serve`, which ends with its children whatever happens."""
-    command, environment = ["make", "serve"], {**os.environ, **ports.environment}
+    # Not the arguments of the make that runs the tests.
+    ours = {name: value for name, value in os.environ.items() if name not in ("ARGS", "MAKEFLAGS", "MAKEOVERRIDES")}
+    command, environment = ["make", "serve"], {**ours, **ports.environment}
     with subprocess.Popen(
         command, cwd=folder, stdout=subprocess.PIPE, text=True, start_new_session=True, env=environment
     ) as server:
