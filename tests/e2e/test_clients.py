@@ -18,6 +18,8 @@ from tests.hub.serving import KEY, TOPIC, serving, token
 STORE = "lmdb://store"
 TASKS, EACH = 64, int(os.environ.get("EACH", "16"))
 """Publications of the test with kills: enough for each kill to hit many; ``EACH`` asks for more."""
+LONG = DEADLINE * (1 + EACH / 8)
+"""Seconds that they may take."""
 WRITER = Key(KEY, publish=["*"])
 
 
@@ -56,12 +58,12 @@ async def test_exactly_once_through_kills(hubs: Hubs) -> None:
         reading = asyncio.create_task(read())
         writing = asyncio.gather(*map(write, range(TASKS)))
         for part in (1, 2):
-            await until(lambda part=part: done[0] > part * TASKS * EACH // 3)  # type: ignore[misc]
+            await until(lambda part=part: done[0] > part * TASKS * EACH // 3, LONG)  # type: ignore[misc]
             hub.send(SIGKILL)
             await hub.ended()
             hub = hubs.start(STORE, listen=f"127.0.0.1:{port}")
-        published = await asyncio.wait_for(writing, 4 * DEADLINE)
-        await until(lambda: len(seen) >= TASKS * EACH)
+        published = await asyncio.wait_for(writing, LONG)
+        await until(lambda: len(seen) >= TASKS * EACH, LONG)
         reading.cancel()
     ids = [each for part in published for each in part]
     assert len(seen) == len(set(ids)) == TASKS * EACH
