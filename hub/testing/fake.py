@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from hub.generations import PATH
 from hub.matching.matchers import Matcher, Matching
+from hub.web.publication import form_of, update_from
 from hub.web.publication import idempotency_key as checked_key
-from hub.web.publication import update_from
 
 
 class Published(NamedTuple):
@@ -52,15 +52,12 @@ class FakeHub:
         """As `hub.Hub.publish`: raises `hub.Problem` for what a hub would refuse."""
         if self.fails is not None:
             raise self.fails
-        text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
-        form = {"topic": [topic] if isinstance(topic, str) else [*topic], "data": [text]}
-        fields = {"id": id, "type": type, "retry": None if retry is None else str(retry)}
-        form |= {name: [value] for name, value in fields.items() if value is not None}
-        update = update_from(form | ({"private": ["on"]} if private else {}), self._matching)
+        form = form_of(topic, data, private=private, id=id, type=type, retry=retry)
+        update = update_from(form, self._matching)
         key = checked_key([idempotency_key]) if idempotency_key is not None else None
         if key is not None and key in self._keys:
             return self._keys[key]
-        self.published.append(Published(update.id, update.topics, text, private, type, retry))
+        self.published.append(Published(update.id, update.topics, update.data, private, type, retry))
         if key is not None:
             self._keys[key] = update.id
         return update.id

@@ -48,7 +48,7 @@ from hub.web.metadata import METADATA_PATH, Metadata, Methods
 from hub.web.pages import Pages
 from hub.web.pages.playground import ROOT as PLAYGROUND
 from hub.web.pages.playground import Playground
-from hub.web.publication import Form
+from hub.web.publication import form_of
 from hub.web.publish import Publish, failure_of
 from hub.web.subscribe import Subscribe
 from hub.web.subscriptions import Subscriptions
@@ -339,13 +339,8 @@ class Hub:
         for an idempotency key of another update, 507 where the store is full, 503 where it is away.
         """
         self._check_place()
-        form: Form = {
-            "topic": [topic] if isinstance(topic, str) else [*topic],
-            "data": [data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)],
-        }
-        fields = {"id": id, "type": type, "retry": None if retry is None else str(retry)}
-        form |= {name: [value] for name, value in fields.items() if value is not None}
-        return await self._publish.store(form | ({"private": ["on"]} if private else {}), idempotency_key)
+        form = form_of(topic, data, private=private, id=id, type=type, retry=retry)
+        return await self._publish.store(form, idempotency_key)
 
     def publish_threadsafe(self, topic: str | Sequence[str], data: object = "", **fields: Any) -> Future[str]:
         """`publish` from a thread without an event loop; ``result()`` is the id. Raises `RuntimeError`: not open."""

@@ -1,5 +1,6 @@
 """What a request asks to publish: its form as an `Update`, its idempotency key (Mercure, "Publication"). Pure."""
 
+import json
 import re
 from collections.abc import Sequence
 from hashlib import sha256
@@ -32,6 +33,29 @@ def parse_form(body: bytes) -> Form:
     for name, value in fields:
         form.setdefault(name, []).append(value)
     return form
+
+
+def form_of(
+    topic: str | Sequence[str],
+    data: object,
+    *,
+    private: bool,
+    id: str | None,
+    type: str | None,
+    retry: int | None,
+) -> Form:
+    """The form of a program that publishes by a call. ``data``: text, or anything that JSON can say."""
+    form: Form = {
+        "topic": [topic] if isinstance(topic, str) else [*topic],
+        "data": [data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)],
+    }
+    fields = {
+        "id": id,
+        "type": type,
+        "retry": None if retry is None else str(retry),
+        "private": "on" if private else None,
+    }
+    return form | {name: [value] for name, value in fields.items() if value is not None}
 
 
 def update_from(form: Form, matching: Matching) -> Update:

@@ -19,10 +19,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from hub.client.sse_parser import Parser
 from hub.generations import PATH
-from tests.e2e.browser import DEADLINE, Browser, chromium, said, until
+from tests.e2e.browser import DEADLINE, Browser, chromium, until
 from tests.e2e.processes import ROOT, free_port
-from tests.e2e.test_browser import COMMAND, TRICKY
-from tests.hub.serving import KEY, PUBLISHER, TOPIC
+from tests.e2e.test_browser import TRICKY, HubProcess
+from tests.hub.serving import KEY, TOPIC
 from tests.needs import needs
 from transports import Update, open_transport
 
@@ -36,35 +36,15 @@ COPY = "navigator.clipboard.writeText = async (text) => { window.copied = text; 
 """A headless window without a focus may not write to the clipboard."""
 
 
-class DebuggedHub:
+class DebuggedHub(HubProcess):
     """A hub to debug, which keeps its address over a restart."""
 
     def __init__(self, directory: Path, *flags: str) -> None:
+        super().__init__("--subscriptions", "--drain", "100ms", *flags, folder=directory)
         self.address = f"127.0.0.1:{free_port()}"
-        self.url = f"http://{self.address}{PATH}"
-        self._directory, self._flags = directory, flags
-        self._process: subprocess.Popen[str] | None = None
 
-    def start(self) -> None:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("MERCURE_")}
-        command = [*COMMAND, "--listen", self.address, "--subscriptions", "--drain", "100ms", *self._flags]
-        self._process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, cwd=self._directory, env=environment | {"PYTHONPATH": str(ROOT)}
-        )
-        said(self._process, r"listening on (http://\S+)")
-
-    def stop(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            with process:
-                process.terminate()
-                assert process.wait(DEADLINE) == 0
-
-    def publish(self, data: str, **fields: str) -> str:
-        form = {"topic": TOPIC, "data": data, **fields}
-        response = httpx.post(self.url, data=form, headers=PUBLISHER, timeout=DEADLINE, trust_env=False)
-        assert response.status_code == 200, response.text
-        return response.text
+    def start(self, address: str = "") -> None:
+        super().start(address or self.address)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.browser import DEADLINE, Browser, Site, chromium, site, until
 from tests.e2e.processes import ROOT, free_port
-from tests.e2e.test_browser import QUERY, HubProcess, listen
+from tests.e2e.test_browser import QUERY, for_pages_of, listen
 from tests.hub.serving import PUBLISHER, TOPIC, token
 from tests.needs import needs
 
@@ -122,7 +122,7 @@ def test_a_browser_survives_a_restart(
     proxy: Callable[[Path, int, int], list[str]], browser: Browser, listed: Site, tmp_path: Path
 ) -> None:
     """With the recipe as it is: what was published before, meanwhile and after reaches the page, once and in order."""
-    hub = HubProcess(tmp_path / "store", listed.origin)
+    hub = for_pages_of(listed.origin, tmp_path / "store")
     hub_port, port = free_port(), free_port()
     try:
         hub.start(f"127.0.0.1:{hub_port}")

@@ -34,10 +34,10 @@ TRICKY = [
 
 
 class HubProcess:
-    """A hub for pages of one origin, whose store outlives it."""
+    """A hub to try, with flags of a test's own; what it stores outlives it."""
 
-    def __init__(self, directory: Path, origin: str) -> None:
-        self._flags = ["--transport-url", f"lmdb://{directory}", "--cors-origins", origin]
+    def __init__(self, *flags: str, folder: Path | None = None) -> None:
+        self._flags, self._folder = flags, folder
         self._process: subprocess.Popen[str] | None = None
         self.url = ""
 
@@ -46,7 +46,13 @@ class HubProcess:
             name: value for name, value in os.environ.items() if not name.startswith(("MERCURE_", "SERVER_"))
         }
         command = [*COMMAND, "--listen", address, *self._flags]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+        self._process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=self._folder,
+            env=environment | {"PYTHONPATH": str(ROOT)},
+        )
         self.url = said(self._process, r"listening on (http://\S+)")
 
     def stop(self) -> None:
@@ -62,6 +68,11 @@ class HubProcess:
         response = httpx.post(self.url, data=form, headers=PUBLISHER, timeout=DEADLINE, trust_env=False)
         assert response.status_code == 200, response.text
         return response.text
+
+
+def for_pages_of(origin: str, directory: Path) -> HubProcess:
+    """A hub on LMDB for pages of one origin."""
+    return HubProcess("--transport-url", f"lmdb://{directory}", "--cors-origins", origin)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +97,7 @@ def browser(listed: Site, unlisted: Site) -> Iterator[Browser]:
 @pytest.fixture
 def hub(tmp_path: Path, listed: Site, unlisted: Site) -> Iterator[HubProcess]:
     """A hub that lists one site, and that both name to their visitors, with a cookie for private books."""
-    hub = HubProcess(tmp_path / "hub", listed.origin)
+    hub = for_pages_of(listed.origin, tmp_path / "hub")
     try:
         hub.start()
         for each in (listed, unlisted):
@@ -183,7 +194,7 @@ def test_patterns_and_types(browser: Browser, hub: HubProcess, listed: Site) -> 
 def test_one_stream_for_all_tabs(browser: Browser, tmp_path: Path) -> None:
     """The shared worker of the how-to page: two tabs get every update over one connection, also when one has gone."""
     port = free_port()
-    hub = HubProcess(tmp_path / "store", f"http://127.0.0.1:{port}")
+    hub = for_pages_of(f"http://127.0.0.1:{port}", tmp_path / "store")
     hub.start()
     for name in ("worker.js", "tab.js"):
         text = (ROOT / "examples/shared-worker" / name).read_text()
