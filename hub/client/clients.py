@@ -242,7 +242,7 @@ class AsyncClient(_Common):
             return str(end.value)
 
     async def _do(self, step: Request | float) -> Outcome | None:
-        if isinstance(step, float):
+        if not isinstance(step, Request):
             await asyncio.sleep(step)
             return None
         try:
@@ -349,7 +349,7 @@ class Client(_Common):
             return str(end.value)
 
     def _do(self, step: Request | float) -> Outcome | None:
-        if isinstance(step, float):
+        if not isinstance(step, Request):
             time.sleep(step)
             return None
         try:

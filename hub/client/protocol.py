@@ -202,15 +202,14 @@ def publishing(
             keyed = {"Idempotency-Key": f'"{key}"'} if idempotency.known else {}
             outcome = yield request._replace(headers={**request.headers, **keyed})
             asked, reason, safe = _after(outcome, bool(idempotency.known))
+            if isinstance(outcome, Answer) and reason is None:
+                return outcome.text.strip()
         except Unreachable as error:
             asked, reason, safe = error.retry_after, str(error), True
-        if reason is None:
-            assert isinstance(outcome, Answer)  # noqa: S101 - it was well
-            return outcome.text.strip()
         wait = max(asked, min(_LONGEST_WAIT, 0.05 * 2**failures) * (1 + random.random()))  # noqa: S311 - no secret
         failures += 1
         if not safe or clock() + wait > end:
-            raise Unreachable(reason, asked)
+            raise Unreachable(reason or "", asked)
         yield wait
 
 
