@@ -51,10 +51,9 @@ class Grants(NamedTuple):
         """What a program grants without a token: topics, URI Templates or ``*``. ``payload``: what others see of its
         subscriptions; ``subject``: who it is, for limits.
         """
-        matchers = {each: Matcher("topic", each) for each in (*publish, *subscribe)}
         return cls(
-            tuple(matchers[each] for each in publish),
-            tuple(matchers[each] for each in subscribe),
+            tuple(Matcher("topic", each) for each in publish),
+            tuple(Matcher("topic", each) for each in subscribe),
             expires,
             () if payload is None else (Payload((Matcher("topic", "*"),), payload),),
             Generation.V1,

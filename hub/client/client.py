@@ -1,6 +1,5 @@
 """A client of any Mercure hub, on the standard library: publish once, subscribe for as long as one likes."""
 
-import random
 import re
 import ssl
 import time
@@ -9,7 +8,7 @@ from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from urllib.parse import urlencode, urlsplit
 
-from hub.client.protocol import Cursor, Refused, Unreachable, address_of, bearer, form_of, judge, wait_before
+from hub.client.protocol import Cursor, Refused, Unreachable, address_of, bearer, form_of, judge
 from hub.client.sse_parser import Event, Parser
 
 CONNECT_TIMEOUT = 10.0
@@ -86,8 +85,7 @@ def subscribe(
             yield from _stream(address, token, cursor, report)
         except Unreachable as error:
             asked, reason = error.retry_after, str(error)
-        wait = wait_before(cursor.failures, cursor.retry, asked, random.random())  # noqa: S311 - no secret
-        cursor.failures += 1
+        wait = cursor.pause(asked)
         report(f"{reason}; back in {wait:.1f} s")
         sleep(wait)
 
@@ -108,11 +106,7 @@ def _stream(url: str, token: str | None, cursor: Cursor, report: Callable[[str],
 def _events(response: HTTPResponse, cursor: Cursor) -> Iterator[Event]:
     parser = Parser(cursor.last_event_id or "")
     while chunk := _read(response):
-        for event in parser.feed(chunk):
-            cursor.follow(parser)  # before it is handed out: its receiver does not want it again
-            cursor.failures = 0
-            yield event
-        cursor.follow(parser)
+        yield from cursor.take(parser, chunk)
 
 
 def _read(response: HTTPResponse) -> bytes:

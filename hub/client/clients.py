@@ -4,9 +4,8 @@ What is decided is in `hub.client.protocol`, once for both; here it is sent, wai
 """
 
 import asyncio
-import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlencode, urljoin
@@ -32,7 +31,6 @@ from hub.client.protocol import (
     judge,
     publishing,
     retry_after_of,
-    wait_before,
 )
 from hub.client.sse_parser import Event, Parser
 
@@ -105,7 +103,7 @@ class _Common:
         self._idempotency = Idempotency()
 
     def _credentials(self) -> dict[str, str]:
-        return bearer(self._given() if callable(self._given) else self._given)
+        return _credentials_of(self._given)
 
     def _publishing(self, update: Update) -> Any:
         topics = [update.topic] if isinstance(update.topic, str) else update.topic
@@ -123,25 +121,13 @@ class _Common:
 
 def _begun(response: httpx.Response, text: str, cursor: Cursor) -> Gap | None:
     """A stream's head: what was lost before it. Raises `Refused`, `Unreachable`."""
+    if response.status_code == 429:
+        raise Unreachable("429", retry_after_of(response.headers))
     judge(response.status_code, response.headers, text, response.reason_phrase)
     if not response.headers.get("content-type", "").startswith("text/event-stream"):
         raise Refused(response.status_code, f"{response.url.host} does not answer with a stream of events")
     told = response.headers.get("Mercure-Last-Event-ID") or response.headers.get("Last-Event-ID")
     return cursor.starts_at(told)
-
-
-def _taken(parser: Parser, chunk: bytes, cursor: Cursor) -> Iterator[Event]:
-    for event in parser.feed(chunk):
-        cursor.follow(parser)  # before it is handed out: its receiver does not want it again
-        cursor.failures = 0
-        yield event
-    cursor.follow(parser)
-
-
-def _pause(cursor: Cursor, asked: float) -> float:
-    wait = wait_before(cursor.failures, cursor.retry, asked, random.random())  # noqa: S311 - no secret
-    cursor.failures += 1
-    return wait
 
 
 def _content(request: Request) -> dict[str, Any]:
@@ -270,19 +256,17 @@ class AsyncClient(_Common):
                 headers = self._stream_headers(cursor)
                 async with self._http.stream("GET", address, **_streamed(headers)) as response:
                     text = "" if response.is_success else (await response.aread()).decode("utf-8", "replace")
-                    if response.status_code == 429:
-                        raise Unreachable("429", retry_after_of(response.headers))
                     if gap := _begun(response, text, cursor):
                         yield gap
                     parser = Parser(cursor.last_event_id or "")
                     async for chunk in response.aiter_bytes():
-                        for event in _taken(parser, chunk, cursor):
+                        for event in cursor.take(parser, chunk):
                             yield event
             except Unreachable as error:
                 asked = error.retry_after
             except httpx.TransportError:
                 pass
-            await asyncio.sleep(_pause(cursor, asked))
+            await asyncio.sleep(cursor.pause(asked))
 
     async def aclose(self) -> None:
         """Close the connections, unless the HTTP client is the caller's."""
@@ -374,18 +358,16 @@ class Client(_Common):
                 headers = self._stream_headers(cursor)
                 with self._http.stream("GET", address, **_streamed(headers)) as response:
                     text = "" if response.is_success else response.read().decode("utf-8", "replace")
-                    if response.status_code == 429:
-                        raise Unreachable("429", retry_after_of(response.headers))
                     if gap := _begun(response, text, cursor):
                         yield gap
                     parser = Parser(cursor.last_event_id or "")
                     for chunk in response.iter_bytes():
-                        yield from _taken(parser, chunk, cursor)
+                        yield from cursor.take(parser, chunk)
             except Unreachable as error:
                 asked = error.retry_after
             except httpx.TransportError:
                 pass
-            time.sleep(_pause(cursor, asked))
+            time.sleep(cursor.pause(asked))
 
     def close(self) -> None:
         """Close the connections, unless the HTTP client is the caller's."""
@@ -399,7 +381,7 @@ class Client(_Common):
         self.close()
 
 
-def _credentials_of(token: Token) -> Mapping[str, str]:
+def _credentials_of(token: Token) -> dict[str, str]:
     return bearer(token() if callable(token) else token)
 
 

@@ -3,11 +3,11 @@
 import json
 import random
 import re
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import urlencode, urlsplit
 
-from hub.client.sse_parser import Parser
+from hub.client.sse_parser import Event, Parser
 
 METADATA = "/.well-known/oauth-protected-resource"
 """Before the hub's own path: where a hub of 1.0 says what it is (RFC 9728)."""
@@ -134,6 +134,20 @@ class Cursor:
         self.last_event_id = parser.last_event_id or None
         self.retry = self.retry if parser.retry is None else parser.retry
 
+    def take(self, parser: Parser, chunk: bytes) -> Iterator[Event]:
+        """The events that ``chunk`` completes, each handed out once the cursor stands after it."""
+        for event in parser.feed(chunk):
+            self.follow(parser)  # before it is handed out: its receiver does not want it again
+            self.failures = 0
+            yield event
+        self.follow(parser)
+
+    def pause(self, asked: float) -> float:
+        """Seconds until the next connection, after one more that has ended. ``asked``: a Retry-After."""
+        wait = wait_before(self.failures, self.retry, asked, random.random())  # noqa: S311 - no secret
+        self.failures += 1
+        return wait
+
 
 class Request(NamedTuple):
     """What is to be sent. ``form``: None for a GET."""
@@ -174,10 +188,10 @@ class Idempotency:
     def __init__(self) -> None:
         self.known: bool | None = None
 
-    def find_out(self, url: str, headers: Mapping[str, str]) -> Steps:
+    def find_out(self, url: str) -> Steps:
         """Raises `Unreachable`. Returns nothing of interest."""
         parts = urlsplit(url)
-        outcome = yield Request("GET", f"{parts.scheme}://{parts.netloc}{METADATA}{parts.path}", headers)
+        outcome = yield Request("GET", f"{parts.scheme}://{parts.netloc}{METADATA}{parts.path}", {})
         if isinstance(outcome, NoAnswer):
             raise Unreachable(outcome.why)
         try:
@@ -198,7 +212,7 @@ def publishing(
     while True:
         try:
             if idempotency.known is None:
-                yield from idempotency.find_out(request.url, {})
+                yield from idempotency.find_out(request.url)
             keyed = {"Idempotency-Key": f'"{key}"'} if idempotency.known else {}
             outcome = yield request._replace(headers={**request.headers, **keyed})
             asked, reason, safe = _after(outcome, bool(idempotency.known))

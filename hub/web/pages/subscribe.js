@@ -58,12 +58,14 @@ function streamUrl() {
   return url.href;
 }
 
+/** The cookie that has the token in use. */
+const cookie = () => `${isAccessToken(hub.token) ? told.cookie : "mercureAuthorization"}=${hub.token}`;
+
 /** A hub on this page's own host gets the token as its cookie; another one has to have set its own. */
 function setCookie() {
   if (!hub.token || new URL(hub.url).host !== location.host) return;
-  const name = isAccessToken(hub.token) ? told.cookie : "mercureAuthorization";
   const secure = location.protocol === "https:" ? "; Secure" : "";
-  document.cookie = `${name}=${hub.token}; Path=${new URL(hub.url).pathname}; SameSite=Strict${secure}`;
+  document.cookie = `${cookie()}; Path=${new URL(hub.url).pathname}; SameSite=Strict${secure}`;
 }
 
 function connect(event) {
@@ -138,7 +140,7 @@ function asCurl() {
   const way = credentials();
   const headers = [];
   if (way === "header" && hub.token) headers.push(`Authorization: Bearer ${hub.token}`);
-  if (way === "cookie" && hub.token) headers.push(`Cookie: ${isAccessToken(hub.token) ? told.cookie : "mercureAuthorization"}=${hub.token}`);
+  if (way === "cookie" && hub.token) headers.push(`Cookie: ${cookie()}`);
   if (begin && (way === "header" || way === "none")) headers.push(`Last-Event-ID: ${begin}`);
   return ["curl -N", ...headers.map((each) => `-H ${shell(each)}`), shell(streamUrl())].join(" ");
 }
