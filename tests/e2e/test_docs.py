@@ -355,45 +355,6 @@ def test_yaml_in_the_pages_is_yaml() -> None:
     assert hub_of_bundle["jwt"]["secret"] == "%env(MERCURE_JWT_SECRET)%"
 
 
-@contextmanager
-def applied(name: str, folder: Path, ports: Ports) -> Iterator[None]:
-    """An application of the how-to pages, served as its page says."""
-    shutil.copy(ROOT / "examples" / name / "app.py", folder / "app.py")
-    command = ["uvicorn", "app:app", "--port", ports.port, "--timeout-graceful-shutdown", "1"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(
-        [sys.executable, "-m", *command], cwd=folder, stderr=subprocess.PIPE, text=True, env=environment
-    ) as server:
-        assert server.stderr is not None
-        try:
-            while "running on" not in server.stderr.readline():
-                assert server.poll() is None
-            yield
-        finally:
-            server.send_signal(signal.SIGTERM)
-            server.stderr.read()
-
-
-def test_fastapi(tmp_path: Path, ports: Ports) -> None:
-    """What a route publishes, a subscriber of the same process's hub receives."""
-    base = ports.url.removesuffix(PATH)
-    with applied("fastapi", tmp_path, ports):
-        answer = httpx.put(f"{base}/books/1", json={"title": "one"}, trust_env=False)
-        got = hub(ports, "subscribe", "--last-event-id", "earliest", "--count", "1")
-    assert got == f'id: {answer.json()["published"]}\ndata: {{"title": "one"}}\n\n'.encode()
-
-
-def test_django(tmp_path: Path, ports: Ports) -> None:
-    """What is committed is told, from a view's thread; what is rolled back is not."""
-    base = ports.url.removesuffix(PATH)
-    with applied("django", tmp_path, ports):
-        for query, title in (("?fail=1", "never"), ("", "saved")):
-            answer = httpx.put(f"{base}/books/1{query}", json={"title": title}, trust_env=False)
-            assert answer.json() == {"title": title}
-        got = hub(ports, "subscribe", "--last-event-id", "earliest", "--count", "1")
-    assert got.endswith(b'data: {"title": "saved"}\n\n')
-
-
 def test_php_publishes(page: tuple[Browser, str]) -> None:
     """The functions of the how-to pages, with PHP itself; an error is an exception with the hub's sentence."""
     needs("php")
