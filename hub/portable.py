@@ -88,7 +88,7 @@ async def import_updates(
         there = await asyncio.gather(*(transport.position_of(update.id) for update in wanted))
         missing = [update for update, position in zip(wanted, there, strict=True) if position is None]
         # Once each: an id may stand twice in a history, as a publisher may have used it twice.
-        appending = [transport.submit(update) for update in {update.id: update for update in missing}.values()]
+        appending = [transport.append(update) for update in {update.id: update for update in missing}.values()]
         await asyncio.gather(*appending)
         appended += len(appending)
         known += len(wanted) - len(appending)

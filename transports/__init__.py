@@ -5,6 +5,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from transports.contract import (
     EARLIEST,
+    Answer,
     Dated,
     Entry,
     ForwardsInStandby,
@@ -24,11 +25,13 @@ from transports.contract import (
     Update,
     Visibility,
 )
+from transports.grouping import awaited
 from transports.presence import DEAD, Presence
 
 __all__ = [
     "DEAD",
     "EARLIEST",
+    "Answer",
     "Dated",
     "Entry",
     "ForwardsInStandby",
@@ -48,6 +51,7 @@ __all__ = [
     "TransportUnavailable",
     "Update",
     "Visibility",
+    "awaited",
     "open_transport",
 ]
 

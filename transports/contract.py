@@ -155,6 +155,10 @@ class Receipt(NamedTuple):
     repeated: bool = False
 
 
+Answer = Callable[[Receipt | BaseException], None]
+"""What is told how an append went."""
+
+
 class History(NamedTuple):
     """How much a log holds now; None: the store can't tell. ``oldest``: when its oldest entry came, in Unix seconds."""
 
@@ -239,12 +243,14 @@ class Transport(ABC):
         entry's, or `IdempotencyConflict` if the fingerprints differ. Also between processes. Raises `TransportFull`.
         """
 
-    def submit(self, update: Update) -> asyncio.Future[Receipt]:
-        """`append` as a future, for a caller without a task to wait in. May also raise at once what `append` raises.
+    def submit(self, update: Update, answer: Answer) -> None:
+        """`append` for a caller without a task to wait in; may also raise at once what `append` raises.
 
-        It is done within `APPEND_TIMEOUT`, if with a TimeoutError, whatever the store does.
+        ``answer`` gets its receipt, or what it raised: before this returns or later, once, in the event loop, and
+        within `APPEND_TIMEOUT`, if with a TimeoutError, whatever the store does.
         """
-        return asyncio.ensure_future(asyncio.wait_for(self.append(update), APPEND_TIMEOUT))
+        appending = asyncio.ensure_future(asyncio.wait_for(self.append(update), APPEND_TIMEOUT))
+        appending.add_done_callback(lambda done: answer(outcome_of(done)))
 
     @abstractmethod
     def tail(self, after: Position) -> AsyncIterator[Sequence[Entry]]:
@@ -307,3 +313,10 @@ class ForwardsInStandby(Protocol):
 
         Raises what that process's `append` raised, and `TransportUnavailable` when it is unknown what came of it.
         """
+
+
+def outcome_of(done: asyncio.Future[Any]) -> Any:
+    """What a future that is done came to: its result, or what it raised."""
+    if done.cancelled():
+        return asyncio.CancelledError()
+    return done.exception() or done.result()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from transports.contract import (
     EARLIEST,
+    Answer,
     Dated,
     Entry,
     History,
@@ -20,6 +21,7 @@ from transports.contract import (
     TransportClosed,
     Update,
 )
+from transports.grouping import settle
 from transports.presence import LocalPresence
 from transports.urls import count, parameters, size_in_bytes, split
 
@@ -75,7 +77,8 @@ class MemoryTransport(Transport):
         self._last: tuple[Position, str] = (0, EARLIEST)
         self._ids: dict[str, list[Position]] = {}
         self._keys: dict[str, Entry] = {}
-        self._appended = asyncio.Event()
+        self._asleep: list[asyncio.Future[None]] = []
+        """Tails that stand at the end."""
         self._open = False
         self.presence = LocalPresence(self._must_be_open)
 
@@ -85,40 +88,38 @@ class MemoryTransport(Transport):
     async def append(self, update: Update) -> Receipt:
         return self._append(update)
 
-    def submit(self, update: Update) -> asyncio.Future[Receipt]:
-        receipt = self._append(update)
-        done = asyncio.get_running_loop().create_future()
-        done.set_result(receipt)
-        return done
+    def submit(self, update: Update, answer: Answer) -> None:
+        answer(self._append(update))
 
     def _append(self, update: Update) -> Receipt:
         self._must_be_open()
-        if (first := self._keys.get(update.idempotency_key or "")) is not None:
+        if (key := update.idempotency_key) and (first := self._keys.get(key)) is not None:
             if first.update.fingerprint != update.fingerprint:
                 raise IdempotencyConflict
             return Receipt(first.position, first.update.id, repeated=True)
-        entry = Entry(self._last[0] + 1, update)
-        self._put(entry)
-        self._wake()
-        return Receipt(entry.position, update.id)
-
-    def _put(self, entry: Entry) -> None:
-        if entry.position - self._first >= self._size:
+        position, event_id = self._last[0] + 1, update.id
+        if position - self._first >= self._size:
             self._forget_oldest()
-        slot, size = self._slot(entry.position), _size(entry.update)
+        entry, slot, size = Entry(position, update), self._slot(position), _size(update)
         if slot == len(self._ring):
             self._ring.append(entry)
             self._sizes.append(size)
             self._times.append(time.time())
         else:
             self._ring[slot], self._sizes[slot], self._times[slot] = entry, size, time.time()
-        self._last = (entry.position, entry.update.id)
-        self._ids.setdefault(entry.update.id, []).append(entry.position)
-        if entry.update.idempotency_key:
-            self._keys[entry.update.idempotency_key] = entry
+        self._last = (position, event_id)
+        if event_id in self._ids:
+            self._ids[event_id].append(position)
+        else:
+            self._ids[event_id] = [position]
+        if key:
+            self._keys[key] = entry
         self._bytes += size
-        while self._bytes > self._max_bytes and self._first < entry.position:
+        while self._bytes > self._max_bytes and self._first < position:
             self._forget_oldest()
+        if self._asleep:
+            self._wake()
+        return Receipt(position, event_id)
 
     def _forget_oldest(self) -> None:
         slot = self._slot(self._first)
@@ -137,21 +138,22 @@ class MemoryTransport(Transport):
         return (position - 1) % self._size
 
     def _wake(self) -> None:
-        self._appended.set()
-        self._appended = asyncio.Event()
+        for tail in self._asleep:
+            settle(tail, None)
+        self._asleep.clear()
 
     async def tail(self, after: Position) -> AsyncIterator[Sequence[Entry]]:
         self._must_be_open()
         from_start = True
         while self._open:
-            appended = self._appended
             batch = self._after(after, PAGE, from_start=from_start)
             from_start = False
             if batch:
                 after = batch[-1].position
                 yield batch
             else:
-                await appended.wait()
+                self._asleep.append(asyncio.get_running_loop().create_future())
+                await self._asleep[-1]
 
     async def read(self, after: Position, limit: int) -> Sequence[Entry]:
         self._must_be_open()

@@ -7,14 +7,17 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, NamedTuple, Self
-from urllib.parse import urlencode, urljoin
+from urllib.parse import urljoin
 from uuid import uuid4
 
 import httpx
 import jwt
 
+from hub.client.pipeline import Pipeline, goes_direct
 from hub.client.protocol import (
+    IDEMPOTENCY_KEY,
     Answer,
     Cursor,
     Gap,
@@ -23,6 +26,7 @@ from hub.client.protocol import (
     Outcome,
     Refused,
     Request,
+    Steps,
     Unreachable,
     address_of,
     bearer,
@@ -38,15 +42,17 @@ __all__ = ["AsyncClient", "Client", "Event", "Gap", "Key", "Refused", "Unreachab
 
 CONNECTIONS = 64
 """Kept to one hub."""
-AT_ONCE = 8
-"""Requests that `publish_many` has under way: more of them cost httpx more CPU each than they save in waiting."""
-THREADS = 8
-"""The same of the blocking client."""
+AT_ONCE = 64
+"""Requests that `publish_many` has under way: so many share a commit of the hub."""
+UNSHARED = 8
+"""The same where each has a connection of its own: more of them cost httpx more CPU each than they save in waiting."""
 PATIENCE = 30.0
 """Seconds that a publication is tried for."""
 SILENCE = 120.0
 """Seconds without a byte until a stream counts as lost; hubs send a comment every 40 s or so."""
 TIMEOUT = 10.0
+WAITED = NoAnswer("", sent=False)
+"""What comes of a wait; nobody looks."""
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
@@ -105,12 +111,11 @@ class _Common:
     def _credentials(self) -> dict[str, str]:
         return _credentials_of(self._given)
 
-    def _publishing(self, update: Update) -> Any:
+    def _publishing(self, update: Update) -> Steps:
         topics = [update.topic] if isinstance(update.topic, str) else update.topic
         form = form_of(topics, update.data, private=update.private, id=update.id, type=update.type, retry=update.retry)
-        request = Request("POST", self.url, self._credentials(), form)
         key = update.idempotency_key or str(uuid4())
-        return publishing(request, self._idempotency, key, self._patience, time.monotonic)
+        return publishing(self.url, form, self._credentials, self._idempotency, key, self._patience, time.monotonic)
 
     def _stream_headers(self, cursor: Cursor) -> list[tuple[bytes, bytes]]:
         """Ids go out as UTF-8, as browsers send them."""
@@ -128,13 +133,6 @@ def _begun(response: httpx.Response, text: str, cursor: Cursor) -> Gap | None:
         raise Refused(response.status_code, f"{response.url.host} does not answer with a stream of events")
     told = response.headers.get("Mercure-Last-Event-ID") or response.headers.get("Last-Event-ID")
     return cursor.starts_at(told)
-
-
-def _content(request: Request) -> dict[str, Any]:
-    if request.form is None:
-        return {"headers": request.headers}
-    headers = {**request.headers, "Content-Type": "application/x-www-form-urlencoded"}
-    return {"headers": headers, "content": urlencode(request.form)}
 
 
 def _streamed(headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
@@ -163,7 +161,8 @@ class AsyncClient(_Common):
     """For asyncio: ``async with AsyncClient(url, token=…) as hub: await hub.publish(topic, data)``.
 
     ``token``: see `Token`. ``patience``: seconds that a publication is tried for. ``http``: a client of one's own, with
-    its proxies and certificates, which stays open.
+    its proxies and certificates, which stays open. Without one, publications to a hub that knows idempotency keys share
+    one connection, on which they do not wait for each other (`hub.client.pipeline`).
     """
 
     def __init__(
@@ -173,6 +172,7 @@ class AsyncClient(_Common):
         self._is_own = http is None
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=CONNECTIONS)
         self._http = http or httpx.AsyncClient(timeout=TIMEOUT, limits=limits)
+        self._pipeline = Pipeline(url, TIMEOUT) if self._is_own and goes_direct(url) else None
 
     @classmethod
     async def discover(cls, document: str, *, token: Token = None) -> "tuple[AsyncClient, str | None]":
@@ -205,21 +205,39 @@ class AsyncClient(_Common):
         """
         return await self._publish(Update(topic, data, private, id, type, retry, idempotency_key))
 
-    async def publish_many(self, updates: Iterable[Update], *, at_once: int = AT_ONCE) -> list[str]:
+    async def publish_many(self, updates: Iterable[Update], *, at_once: int | None = None) -> list[str]:
         """Publish all, so many at a time and so in no certain order; their ids, in the order of ``updates``.
 
-        Raises what the first that fails raises; those that are under way are finished.
+        ``at_once``: `AT_ONCE`, or `UNSHARED` where each takes a connection of its own. After a failure no more are
+        begun, those that are under way are finished, and what the first that failed raised is raised.
         """
-        places = asyncio.Semaphore(at_once)
+        numbered, ids, failures = enumerate(updates), dict[int, str](), list[Exception]()
 
-        async def one(update: Update) -> str:
-            async with places:
-                return await self._publish(update)
+        async def work() -> None:
+            try:
+                for number, update in numbered:
+                    ids[number] = await self._publish(update)
+                    if failures:
+                        return
+            except Exception as error:
+                failures.append(error)
 
-        return list(await asyncio.gather(*map(one, updates)))
+        many = AT_ONCE if self._pipeline and await self._knows_keys() else UNSHARED
+        await asyncio.gather(*(work() for _ in range(at_once or many)))
+        if failures:
+            raise failures[0]
+        return [ids[number] for number in range(len(ids))]
+
+    async def _knows_keys(self) -> bool:
+        if self._idempotency.known is None:
+            with suppress(Unreachable):  # each publication asks again, as long as it has patience
+                await self._run(self._idempotency.find_out(self.url))
+        return bool(self._idempotency.known)
 
     async def _publish(self, update: Update) -> str:
-        steps = self._publishing(update)
+        return await self._run(self._publishing(update))
+
+    async def _run(self, steps: Steps) -> str:
         try:
             step = next(steps)
             while True:
@@ -227,12 +245,14 @@ class AsyncClient(_Common):
         except StopIteration as end:
             return str(end.value)
 
-    async def _do(self, step: Request | float) -> Outcome | None:
+    async def _do(self, step: Request | float) -> Outcome:
         if not isinstance(step, Request):
             await asyncio.sleep(step)
-            return None
+            return WAITED
+        if self._pipeline and IDEMPOTENCY_KEY in step.headers:
+            return await self._pipeline.send(step)
         try:
-            return _answer(await self._http.request(step.method, step.url, **_content(step)))
+            return _answer(await self._http.request(step.method, step.url, headers=step.headers, content=step.body))
         except httpx.TransportError as error:
             return _no_answer(error)
 
@@ -270,6 +290,8 @@ class AsyncClient(_Common):
 
     async def aclose(self) -> None:
         """Close the connections, unless the HTTP client is the caller's."""
+        if self._pipeline:
+            await self._pipeline.close()
         if self._is_own:
             await self._http.aclose()
 
@@ -316,10 +338,18 @@ class Client(_Common):
         """See `AsyncClient.publish`. Raises RuntimeError in a coroutine too, whose event loop it would stop."""
         return self._publish(Update(topic, data, private, id, type, retry, idempotency_key))
 
-    def publish_many(self, updates: Iterable[Update], *, at_once: int = THREADS) -> list[str]:
-        """See `AsyncClient.publish_many`; in so many threads."""
+    def publish_many(self, updates: Iterable[Update], *, at_once: int | None = None) -> list[str]:
+        """See `AsyncClient.publish_many`. A callable that gives the token is asked once, unless it is a `Key`."""
         _may_block()
-        with ThreadPoolExecutor(at_once) as threads:
+        given = self._given if isinstance(self._given, Key) or not callable(self._given) else self._given()
+
+        async def publish(updates: list[Update]) -> list[str]:
+            async with AsyncClient(self.url, token=given, patience=self._patience) as client:
+                return await client.publish_many(updates, at_once=at_once)
+
+        if self._is_own:
+            return asyncio.run(publish(list(updates)))  # listed here: an ORM's query may not run in an event loop
+        with ThreadPoolExecutor(at_once or UNSHARED) as threads:
             return list(threads.map(self._publish, updates))
 
     def _publish(self, update: Update) -> str:
@@ -332,12 +362,12 @@ class Client(_Common):
         except StopIteration as end:
             return str(end.value)
 
-    def _do(self, step: Request | float) -> Outcome | None:
+    def _do(self, step: Request | float) -> Outcome:
         if not isinstance(step, Request):
             time.sleep(step)
-            return None
+            return WAITED
         try:
-            return _answer(self._http.request(step.method, step.url, **_content(step)))
+            return _answer(self._http.request(step.method, step.url, headers=step.headers, content=step.body))
         except httpx.TransportError as error:
             return _no_answer(error)
 

@@ -11,6 +11,7 @@ from hub.client.sse_parser import Event, Parser
 
 METADATA = "/.well-known/oauth-protected-resource"
 """Before the hub's own path: where a hub of 1.0 says what it is (RFC 9728)."""
+IDEMPOTENCY_KEY = "Idempotency-Key"
 KEYS_ARE_KNOWN = "mercure_idempotency_keys"
 """The metadata's member that says that a repeated request with its ``Idempotency-Key`` is stored once."""
 
@@ -150,12 +151,12 @@ class Cursor:
 
 
 class Request(NamedTuple):
-    """What is to be sent. ``form``: None for a GET."""
+    """What is to be sent. ``body``: a form; None for a GET."""
 
     method: str
     url: str
     headers: Mapping[str, str]
-    form: Sequence[tuple[str, str]] | None = None
+    body: bytes | None = None
 
 
 class Answer(NamedTuple):
@@ -202,19 +203,27 @@ class Idempotency:
 
 
 def publishing(
-    request: Request, idempotency: Idempotency, key: str, patience: float, clock: Callable[[], float]
+    url: str,
+    form: Sequence[tuple[str, str]],
+    credentials: Callable[[], Mapping[str, str]],
+    idempotency: Idempotency,
+    key: str,
+    patience: float,
+    clock: Callable[[], float],
 ) -> Steps:
     """Publish, and try again while that is safe, for ``patience`` seconds. Raises `Refused`, `Unreachable`.
 
-    Safe is what was not sent, what a 429 has refused, and, with a ``key`` that the hub knows, everything.
+    Safe is what was not sent, what a 429 has refused, and, with a ``key`` that the hub knows, everything. Each attempt
+    asks for its ``credentials``: a token may end in between.
     """
     end, failures = clock() + patience, 0
+    body, fixed = urlencode(form).encode(), {"Content-Type": "application/x-www-form-urlencoded"}
     while True:
         try:
             if idempotency.known is None:
-                yield from idempotency.find_out(request.url)
-            keyed = {"Idempotency-Key": f'"{key}"'} if idempotency.known else {}
-            outcome = yield request._replace(headers={**request.headers, **keyed})
+                yield from idempotency.find_out(url)
+            keyed = {IDEMPOTENCY_KEY: f'"{key}"'} if idempotency.known else {}
+            outcome = yield Request("POST", url, {**credentials(), **fixed, **keyed}, body)
             asked, reason, safe = _after(outcome, bool(idempotency.known))
             if isinstance(outcome, Answer) and reason is None:
                 return outcome.text.strip()

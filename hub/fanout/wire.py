@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Protocol
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 CHATTER = 64 * 1024
 """Bytes that a subscriber may send while it listens; they are thrown away, more of them closes the connection."""
@@ -75,9 +75,7 @@ RawHeaders = list[tuple[bytes, bytes]]
 class Offer(Protocol):
     """A connection as our server offers it, with one request running."""
 
-    def reply(self, headers: RawHeaders, body: bytes) -> None: ...
-
-    def respond(self, app: ASGIApp) -> None: ...
+    def reply(self, headers: RawHeaders, body: bytes, status: int = 200) -> None: ...
 
     def begin(self, headers: RawHeaders, first: bytes) -> None: ...
 
@@ -88,11 +86,27 @@ class Offer(Protocol):
     def closed(self) -> asyncio.Future[None]: ...
 
 
+class Replies(Protocol):
+    """The part of an `Offer` that a request needs which is answered with a body of known length."""
+
+    def reply(self, headers: RawHeaders, body: bytes, status: int = 200) -> None: ...
+
+
+class Again(Protocol):
+    """What an application made of a head that it accepted, for further requests with the same one."""
+
+    def __call__(self, body: bytes, idempotency_key: bytes | None, replies: Replies) -> bool:
+        """Take a request, now or soon; False: nothing was done, its head is to be judged anew."""
+
+
 class Direct(Protocol):
     """What an application can do without being called through ASGI, which costs a task and a turn of the loop."""
 
-    def __call__(self, scope: Scope, body: bytes, offer: Offer) -> bool:
-        """Take a request that is there as a whole, now or soon; False: nothing was done, it goes through ASGI."""
+    def __call__(self, scope: Scope, body: bytes, offer: Offer) -> Again | bool:
+        """Take a request that is there as a whole, now or soon; False: nothing was done, it goes through ASGI.
+
+        An `Again`: it was taken, and so may others be that have the same head.
+        """
 
 
 def gone(scope: Scope) -> asyncio.Future[None] | None:

@@ -18,7 +18,6 @@ MAX_COST = 40_000  # about the microseconds that compiling the patterns of one r
 MAX_TOPIC = 4_096  # a longer topic is reached by exact matchers and the wildcard only, so that matching stays bounded
 
 _COMPILED = 600_000  # cost of the URL Patterns kept compiled: 2,000 plain ones, 150 MiB; hostile ones take less
-_RESERVED = 1_024
 _TEMPLATES = 512  # URI Templates kept: about 5 KiB each, 200 KiB for the most hostile
 _RESULTS = 8_192  # results kept: a few MiB, 70 MiB when every topic and pattern has its full length
 
@@ -84,16 +83,7 @@ class Matching:
         self._patterns = urlpatterns.Compiled(hub_url, _COMPILED)
         self._templates = lru_cache(_TEMPLATES)(_template)
         self._found = lru_cache(_RESULTS)(self._find)
-        reserved = URLPattern({"pathname": _reserved_path(urlsplit(hub_url).path)})
-
-        @lru_cache(_RESERVED)
-        def is_reserved(topic: str) -> bool:
-            try:
-                return reserved.test(topic, hub_url)
-            except TypeError:  # a surrogate, which is no UTF-8
-                return False
-
-        self._reserved = is_reserved
+        self._reserved = URLPattern({"pathname": _reserved_path(urlsplit(hub_url).path)})
 
     def check(self, matchers: Iterable[Matcher]) -> None:
         """Raises `InvalidMatcher` for a bad pattern, and for more or costlier ones than one request may bring."""
@@ -125,7 +115,10 @@ class Matching:
 
         Scheme and host do not count, percent-encoding does not hide (spec "Publication", `topic`).
         """
-        return self._reserved(topic)
+        try:
+            return self._reserved.test(topic, self._base)
+        except TypeError:  # a surrogate, which is no UTF-8
+            return False
 
     def _checked_cost(self, matcher: Matcher, budget: int) -> int:
         """What the matcher costs, once it is known to compile and to be within ``budget``."""

@@ -14,6 +14,11 @@ parsed waits in ``_whole`` until the parser returns, for most small bodies come 
 it is offered to the application's `Direct` as a whole, and what that does not take goes the way of every ASGI request,
 with a task of its own. Requests that come before earlier ones have their answers wait in uvicorn's ``pipeline``.
 
+A publisher's head that was accepted before is known to `hub.web.repeats`: its request goes to the application past the
+parser (`_take_known`), and so do those that come before it is answered. `Owed` has the place of each answer, and they
+are written in that order, those of one turn of the event loop together. The two ways never mix: bytes that the one
+can't take while the other has answers to give are held, and read once it has given them.
+
 A stream's connection is taken over once its head is out: `take_over` gives the transport to another protocol, and
 nothing of this one is left. Two things must not break: an answer is never written in the middle or in the place of
 another (`_refuse`), and bytes of a body are never read as a request (`_ignore_upgrade`).
@@ -23,6 +28,7 @@ on in uvicorn beyond its interface is listed in ``tests/hub/server/test_uvicorn.
 
 import asyncio
 import re
+from collections import deque
 from contextlib import suppress
 from enum import Enum
 from functools import lru_cache
@@ -42,15 +48,21 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from hub.fanout.wire import CONNECTION, Direct, RawHeaders, chunk
 from hub.server import head
 from hub.server.head import MAX_HEAD, HeadBounds
+from hub.web.repeats import Head, Repeats, head_of
 
 MAX_PIPELINED = 16
 """Requests that may wait behind a running one; hardly any client sends one, and uvicorn itself takes any number."""
+MAX_OWED = 256
+"""Publications of one connection that may be under way: as many as a transport commits at once."""
+MAX_HELD = 64 * 1024
+"""Bytes that may wait for them; then nothing more is read from the connection."""
 SMALL_BODY = 16 * 1024
 """Bytes of a body up to which it is waited for, so that the request can be taken as a whole."""
 BODY_WAIT = 1.0
 """Seconds that this takes at most; then the application waits for the rest."""
 
 
+_CLOSE = (b"connection", b"close")
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::\d{0,5})?")
 """``uri-host [ ":" port ]`` (RFC 9110 section 7.2), never empty: every hub has a name."""
 _OF_ANOTHER_VERSION = ("Invalid HTTP version", "Pause on PRI/Upgrade", "Expected HTTP/2 Connection Preface")
@@ -112,6 +124,21 @@ class _Request(NamedTuple):
     app: ASGIApp
 
 
+class Owed:
+    """The place of an answer among those that a connection owes, and the answer once it is there."""
+
+    __slots__ = ("_protocol", "answer")
+
+    def __init__(self, protocol: "HubProtocol") -> None:
+        self._protocol = protocol
+        self.answer: tuple[RawHeaders, bytes, int] | None = None
+
+    def reply(self, headers: RawHeaders, body: bytes, status: int = 200) -> None:
+        """`hub.fanout.wire.Replies`."""
+        self.answer = (headers, body, status)
+        self._protocol.answer_owed()
+
+
 class HubProtocol(HttpToolsProtocol):
     """One connection, and an `hub.fanout.wire.Offer` while a request runs on it."""
 
@@ -126,6 +153,24 @@ class HubProtocol(HttpToolsProtocol):
     """Runs while that is waited for."""
     _running: RequestResponseCycle | None = None
     _closed: asyncio.Future[None] | None = None
+    _rejection: Rejection | None = None
+    """What is answered to what was no request, once those before it have their answers."""
+    _between = True
+    """Whether the parser has read whole requests only."""
+    _fresh: Head | None = None
+    """The head that the parser will begin with."""
+    _candidate: Head | None = None
+    """The head of the request that it has read last, if it can be known from now on."""
+    _held = b""
+    """Requests that are read once those before them have their answers, or more of the first has come."""
+    _taking = False
+    """Whether requests are being taken past the parser: their answers are written after that, together."""
+    _answering = False
+    """Whether it was asked for a turn of the event loop in which answers are written."""
+    _ends = False
+    """Whether the connection ends once it owes nothing."""
+    _around: tuple[Any, RawHeaders, bytes, bytes] = (None, [], b"", b"")
+    """What the last answer's head was made of, and what stood before and after its length."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         # uvicorn's own asks the kernel for both addresses, 12 % of what a connection costs, and hardly anybody reads
@@ -134,12 +179,16 @@ class HubProtocol(HttpToolsProtocol):
         self.transport = transport
         self.flow = FlowControl(transport)
         self.scheme = "https" if is_ssl(transport) else "http"
+        self._owed: deque[Owed] = deque()
+        self._repeats: Repeats | None = getattr(self.config.app, "repeats", None)
         self._bounds = HeadBounds(self.loop, transport.close)
         self._bounds.close_in(head.HEAD_TIMEOUT)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._bounds.stop()
         self._stop_waiting()
+        self._owed.clear()
+        self._held = b""
         if self._running is not None:
             # uvicorn tells the newest request alone, which may be one that waits behind this.
             self._running.disconnected = not self._running.response_complete
@@ -155,6 +204,8 @@ class HubProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._between = False
+        self._candidate, self._fresh = self._fresh, None
         self._bounds.fields = 0
         self._hosts: list[bytes] = []
         if self._idle:
@@ -246,7 +297,7 @@ class HubProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         # Not before: a body that still arrives after an early answer is not the head of another request.
-        self._state, self._bounds.received = State.HEAD, 0
+        self._state, self._bounds.received, self._between = State.HEAD, 0, True
         if not self.cycle.response_complete:
             self.cycle.more_body = False
             self.cycle.message_event.set()
@@ -254,6 +305,130 @@ class HubProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._state is State.REFUSED:
             return
+        if self._held:
+            self._stop_waiting()
+            self._held, data = b"", self._held + data
+        if self._between and self._whole is None:
+            if (self.cycle is None or self.cycle.response_complete) and not self.pipeline:
+                data = self._take_known(data)
+            elif self._candidate is not None:
+                self._hold(data)
+                return
+        if data:
+            self._parse(data)
+            if not self._between:
+                self._parse_held()  # it read on: what was taken for the next request belongs to this one
+
+    def _take_known(self, data: bytes) -> bytes:
+        """Take the requests whose heads are known past the parser; what is left for the parser."""
+        self._taking = True
+        data, found, partial = self._taken_from(data)
+        self._taking = False
+        if partial:  # the rest follows soon, or it goes the long way
+            self._hold(data)
+            self._idle = True  # for the parser, which has not seen its head
+            self._bounds.close_in(head.HEAD_TIMEOUT)
+            self._body_timer = self.loop.call_later(BODY_WAIT, self._parse_held)
+        elif data and self._owed:
+            self._hold(data)
+        if self._owed:
+            self._idle = False
+            self._bounds.close_in(inf)
+            if self._owed[0].answer is not None:
+                self._write_owed()
+        if self._held:
+            return b""
+        self._fresh = found
+        if found is not None and len(data) > found.end + found.length:
+            # The parser would take what follows for pipelined requests, of which it takes few.
+            self._hold(data[found.end + found.length :])
+            return data[: found.end + found.length]
+        return data
+
+    def _taken_from(self, data: bytes) -> tuple[bytes, Head | None, bool]:
+        """What is left, its head if that is whole, and whether it is the beginning of a request that may be taken."""
+        begun = data
+        while data and len(self._owed) < MAX_OWED:
+            found = head_of(data)
+            again = None if found is None or self._repeats is None else self._repeats.get(self.scheme, found)
+            if found is None or again is None or self.config.app.is_crowded():  # type: ignore[union-attr]
+                # The parser would take all that comes behind the beginning of a head for pipelined requests.
+                return data, found, data is not begun and b"\r\n\r\n" not in data[:MAX_HEAD] and len(data) < MAX_HEAD
+            end = found.end + found.length
+            if len(data) < end:
+                return data, found, found.length <= SMALL_BODY
+            owed = Owed(self)
+            self._owed.append(owed)
+            if not again(data[found.end : end], found.idempotency_key, owed):
+                self._owed.pop()
+                return data, found, False
+            data = data[end:]
+        return data, None, False
+
+    def _hold(self, data: bytes) -> None:
+        self._held = data
+        if len(data) > MAX_HELD:
+            self.flow.pause_reading()
+
+    def _parse_held(self) -> None:
+        """On the long way, after all; once those before have their answers."""
+        if self._held and self._owed:
+            self._body_timer = self.loop.call_later(BODY_WAIT, self._parse_held)
+            return
+        data, self._held = self._held, b""
+        if data and not self.transport.is_closing():
+            self._stop_waiting()
+            self.flow.resume_reading()
+            self._parse(data)
+
+    def _read_held(self) -> None:
+        if self._held and not self.transport.is_closing():
+            self.flow.resume_reading()
+            self.data_received(b"")
+
+    def answer_owed(self) -> None:
+        """Write the answers that are there and whose turn has come: at once if no other is under way."""
+        if self._taking or self.transport.is_closing():
+            return
+        if len(self._owed) > 1 and not self._answering:
+            self._answering = True
+            self.loop.call_soon(self._write_owed)
+        elif not self._answering:
+            self._write_owed()
+
+    def _write_owed(self) -> None:
+        self._answering = False
+        answers: list[bytes] = []
+        while self._owed and self._owed[0].answer is not None and not self.transport.is_closing():
+            headers, body, status = self._owed.popleft().answer  # type: ignore[misc]
+            ends = status != 200 and _CLOSE in headers
+            if self._ends and not self._owed and not ends:
+                headers, ends = [*headers, _CLOSE], True
+            answers.append(self._text_of(headers, body, status))
+            if ends:
+                # What has no answer then, its client repeats, if it knows how.
+                self._owed.clear()
+                self._held = b""
+                self.transport.write(b"".join(answers))
+                self.transport.close()
+                return
+        if answers:
+            self.transport.write(b"".join(answers))
+            self.server_state.total_requests += len(answers)
+        if answers and not self._owed:
+            self._idle = True
+            self._bounds.close_in(self.timeout_keep_alive)
+            if self._held and self._body_timer is None:
+                self.loop.call_soon(self._read_held)
+
+    def shutdown(self) -> None:
+        """Called by the server at its end."""
+        if self._owed:
+            self._ends = True
+        else:
+            super().shutdown()
+
+    def _parse(self, data: bytes) -> None:
         if self._state is State.HEAD:
             if self._bounds.received > MAX_HEAD:
                 self._refuse(_head_too_large())
@@ -270,7 +445,12 @@ class HubProtocol(HttpToolsProtocol):
             rejection = Rejection.of(error, data)
         self._parsing = False
         if self._whole is not None:
-            self._start_or_wait(self._whole.cycle)
+            cycle = self._whole.cycle
+            # Most clients send a small body right after the head, but not with it.
+            if not cycle.more_body or cycle.waiting_for_100_continue or len(cycle.body) > SMALL_BODY:
+                self._start_whole()
+            elif self._body_timer is None:
+                self._body_timer = self.loop.call_later(BODY_WAIT, self._start_whole)
         if rejection is not None:
             self._refuse(rejection)
 
@@ -297,7 +477,7 @@ class HubProtocol(HttpToolsProtocol):
                 return
 
     def _refuse(self, rejection: Rejection) -> None:
-        """Answer what is no request, and end the connection. Earlier requests on it are answered before, and it is not.
+        """Answer what is no request, and end the connection; earlier requests on it are answered before.
 
         An answer in the middle of another, or in the place of another, would be worse than none.
         """
@@ -315,10 +495,15 @@ class HubProtocol(HttpToolsProtocol):
         elif current.response_started:
             self.transport.close()
         else:
-            current.keep_alive = False
+            self._rejection = rejection
             self.flow.resume_reading()  # else nobody notices when the client leaves before that
 
     def on_response_complete(self) -> None:
+        if self._rejection is not None and not self.pipeline and not self.transport.is_closing():
+            self.transport.write(_text_response(self._rejection))
+            self.transport.close()
+        if self._held:
+            self.loop.call_soon(self._read_held)
         if self.pipeline or self.transport.is_closing():
             super().on_response_complete()
             return
@@ -339,13 +524,6 @@ class HubProtocol(HttpToolsProtocol):
 
     def _name_both_ends(self, scope: Any) -> None:
         scope["server"], scope["client"] = get_local_addr(self.transport), get_remote_addr(self.transport)
-
-    def _start_or_wait(self, cycle: RequestResponseCycle) -> None:
-        """Most clients send a small body right after the head, but not with it."""
-        if not cycle.more_body or cycle.waiting_for_100_continue or len(cycle.body) > SMALL_BODY:
-            self._start_whole()
-        elif self._body_timer is None:
-            self._body_timer = self.loop.call_later(BODY_WAIT, self._start_whole)
 
     def _start_whole(self) -> None:
         self._stop_waiting()
@@ -370,31 +548,42 @@ class HubProtocol(HttpToolsProtocol):
             # it: a coroutine that waits for nothing ends at its first step.
             with suppress(StopIteration):
                 ProxyHeadersMiddleware(_nothing, self.config.forwarded_allow_ips)(scope, _nothing, _nothing).send(None)
-        return direct(scope, bytes(cycle.body), self)
+        taken, head = direct(scope, bytes(cycle.body), self), self._candidate
+        if self._repeats is not None and not isinstance(taken, bool) and head and head.length == len(cycle.body):
+            self._repeats.remember(self.scheme, head, taken)
+        return bool(taken)
 
-    def reply(self, headers: RawHeaders, body: bytes) -> None:
-        """Answer the running request with 200, head and body in one write."""
+    def reply(self, headers: RawHeaders, body: bytes, status: int = 200) -> None:
+        """Answer the running request, head and body in one write."""
         cycle, self._running = self._running, None
         if cycle is None or self.transport.is_closing():
             return
-        length = (b"content-length", b"%d" % len(body))
-        end = () if cycle.keep_alive else ((b"connection", b"close"),)
-        self.transport.write(_head(*cycle.default_headers, *headers, length, *end) + body)
+        ends = _CLOSE in headers
+        if not cycle.keep_alive and not ends:
+            headers, ends = [*headers, _CLOSE], True
+        self.transport.write(self._text_of(headers, body, status))
         cycle.response_started = cycle.response_complete = True
-        if not cycle.keep_alive:
+        if ends:
             self.transport.close()
         self.on_response_complete()
 
-    def respond(self, app: ASGIApp) -> None:
-        """Let ``app`` answer the running request through ASGI."""
-        if self._running is not None:
-            super()._start_asgi_task(self._running, app)  # type: ignore[arg-type]
+    def _text_of(self, headers: RawHeaders, body: bytes, status: int) -> bytes:
+        """A whole response, as uvicorn would write it. What is around the length of a 200 is made once a second."""
+        usual = self.server_state.default_headers
+        length = (b"content-length", b"%d" % len(body))
+        if status != 200:
+            return _head(status, *usual, length, *headers) + body
+        if self._around[0] is not usual or self._around[1] is not headers:
+            text = _head(status, *usual, (b"content-length", b""), *headers)
+            before, name, after = text.partition(b"content-length: ")
+            self._around = (usual, headers, before + name, after)
+        return b"".join((self._around[2], length[1], self._around[3], body))
 
     def begin(self, headers: RawHeaders, first: bytes) -> None:
         """Send the head of a chunked response and its first bytes; `take_over` may follow."""
         cycle = self.cycle
         chunked = (b"transfer-encoding", b"chunked")
-        self.transport.write(_head(*cycle.default_headers, *headers, chunked) + chunk(first))
+        self.transport.write(_head(200, *cycle.default_headers, *headers, chunked) + chunk(first))
         cycle.response_started = cycle.chunked_encoding = True
 
     def abort(self) -> None:
@@ -447,8 +636,9 @@ def _text_response(rejection: Rejection) -> bytes:
     return head.encode() + body
 
 
-def _head(*headers: tuple[bytes, bytes]) -> bytes:
-    return b"HTTP/1.1 200 OK\r\n%b\r\n" % b"".join([b"%b: %b\r\n" % header for header in headers])
+def _head(status: int, *headers: tuple[bytes, bytes]) -> bytes:
+    fields = b"".join([b"%b: %b\r\n" % header for header in headers])
+    return b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, HTTPStatus(status).phrase.encode(), fields)
 
 
 async def _nothing(*_: object) -> Any: ...

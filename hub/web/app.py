@@ -15,6 +15,7 @@ from hub.generations import PATH
 from hub.problems import Problem
 from hub.web.limits import crowded
 from hub.web.metadata import METADATA_PATH
+from hub.web.repeats import Repeats
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,9 @@ Authorize = Callable[[HTTPConnection], Awaitable[Grants | None]]
 
 
 class Application(Starlette):
-    """``direct``: what our own server asks before it calls the application. ``answers_on``: see `Hub.answers_on`.
+    """``direct``: what our own server asks before it calls the application. ``repeats``: the heads that it knows.
+
+    ``answers_on``: see `Hub.answers_on`.
 
     ``was_opened``: whether anybody has begun to open the hub: an application may forget its lifespan.
     """
@@ -35,6 +38,7 @@ class Application(Starlette):
     beside: ASGIApp | None = None
     authorize: Authorize | None = None
     direct: Direct
+    repeats: Repeats
     answers_on: Callable[[Scope], bool]
     is_crowded: Callable[[], bool]
     was_opened: Callable[[], bool]

@@ -27,7 +27,7 @@ from hub.fanout.audiences import Audiences
 from hub.fanout.dispatcher import Dispatcher
 from hub.fanout.stream import Log, Stream, Streams
 from hub.fanout.timers import TimerWheel
-from hub.fanout.wire import Offer
+from hub.fanout.wire import Again, Offer
 from hub.generations import PATH
 from hub.lifecycle import Lifecycle, State
 from hub.matching.matchers import Matcher, Matching
@@ -50,6 +50,7 @@ from hub.web.pages.playground import ROOT as PLAYGROUND
 from hub.web.pages.playground import Playground
 from hub.web.publication import form_of
 from hub.web.publish import Publish, failure_of
+from hub.web.repeats import Repeats
 from hub.web.subscribe import Subscribe
 from hub.web.subscriptions import Subscriptions
 from transports import TransportError, open_transport
@@ -120,6 +121,7 @@ class Hub:
         self._publish = Publish(
             self.transport, *shared, settings.max_request_body_size, self.counts, self.limits, self.traces
         )
+        self._repeats = Repeats()
         self._subscribe = Subscribe(
             self.streams,
             *shared,
@@ -144,7 +146,7 @@ class Hub:
         if self.active is not None:
             self.active.end(stream)
 
-    def direct(self, scope: Scope, body: bytes, offer: Offer) -> bool:
+    def direct(self, scope: Scope, body: bytes, offer: Offer) -> Again | bool:
         """`hub.fanout.wire.Direct`: the two hot paths, before the router and the middleware."""
         if scope["path"] != PATH or self.settings.access_log or self.traces.on or self._authorize:
             return False
@@ -191,6 +193,7 @@ class Hub:
         )
         app.beside = self.beside
         app.direct = self.direct
+        app.repeats = self._repeats
         app.authorize = self._authorize
         app.was_opened = lambda: self._loop is not None
         app.answers_on = self.answers_on
@@ -283,6 +286,7 @@ class Hub:
     def _close_strangers(self) -> int:
         """Close the streams whose token would not be verified any more; how many."""
         self.authorizer.forget()
+        self._repeats.clear()
         strangers = [each for each in self.streams.open if not self.authorizer.holds(each.verified)]
         for stream in strangers:
             stream.finish(Ended.KEYS)

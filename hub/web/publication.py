@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from hashlib import sha256
 from os import urandom
 
@@ -12,6 +13,8 @@ from hub.web.forms import pairs
 from transports import EARLIEST, Update
 
 MAX_TOPICS = 1000
+CHECKED = 1_024
+"""Topics that are not looked at again: publishers have few."""
 MAX_KEY = 255
 """Characters in an idempotency key."""
 
@@ -63,18 +66,15 @@ def update_from(form: Form, matching: Matching) -> Update:
     if not _FIELDS.issuperset(form) and any(name.startswith("topic[") for name in form):
         # What PHP's http_build_query makes of an array; as an unknown field it would be lost without a word.
         raise Problem(400, "the form has topic[…]: repeat the field 'topic' without brackets, as in topic=a&topic=b")
-    topics = _topics(form.get("topic", []), matching)
+    topics = _topics(form.get("topic", ()), matching)
+    data = form["data"][0] if "data" in form else ""
+    private = "private" in form
+    if len(form) <= 2 + private and "data" in form:  # nothing else that counts, as nearly always
+        return Update(_random_urn(), topics, data, private)
     event_type = _line(form, "type")
     if event_type == "mercure":
         raise Problem(400, "the type 'mercure' is reserved for the hub's own events")
-    return Update(
-        id=_id(form),
-        topics=topics,
-        data=form.get("data", [""])[0],
-        private="private" in form,
-        type=event_type,
-        retry=_retry(form),
-    )
+    return Update(_id(form), topics, data, private, event_type, _retry(form))
 
 
 def _topics(topics: Sequence[str], matching: Matching) -> tuple[str, ...]:
@@ -83,12 +83,23 @@ def _topics(topics: Sequence[str], matching: Matching) -> tuple[str, ...]:
     if len(topics) > MAX_TOPICS:
         raise Problem(413, f"{len(topics)} topics; {MAX_TOPICS} are the most")
     for topic in topics:
+        if (problem := _problem_of(topic, matching)) is not None:
+            raise problem
+    return tuple(topics) if len(topics) == 1 else tuple(dict.fromkeys(topics))
+
+
+@lru_cache(CHECKED)
+def _problem_of(topic: str, matching: Matching) -> Problem | None:
+    """Why nothing can be published to the topic."""
+    try:
         _check_text("topic", topic)
-        if topic == "*":
-            raise Problem(400, "the topic '*' is reserved: it is the wildcard of matchers")
-        if matching.is_reserved(topic):
-            raise Problem(400, "a topic addresses the hub's own namespace, which only the hub publishes to")
-    return tuple(dict.fromkeys(topics))
+    except Problem as problem:
+        return problem.with_traceback(None)
+    if topic == "*":
+        return Problem(400, "the topic '*' is reserved: it is the wildcard of matchers")
+    if matching.is_reserved(topic):
+        return Problem(400, "a topic addresses the hub's own namespace, which only the hub publishes to")
+    return None
 
 
 def _check_text(name: str, text: str) -> None:

@@ -1,21 +1,22 @@
 """``POST /.well-known/mercure``: form -> update -> grant -> append -> 200 with the id (Mercure, "Publication")."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from time import monotonic
+from time import monotonic, time
 from typing import NamedTuple, TypeVar
 from urllib.parse import urlencode
 
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from hub.auth.authorization import Authorizer
 from hub.auth.grants import Grants
-from hub.fanout.wire import Offer, gone
+from hub.fanout.wire import Again, Offer, RawHeaders, Replies, gone
 from hub.lifecycle import HOLD, Lifecycle, unavailable
 from hub.matching.matchers import Matching
 from hub.observe.counts import Counts, Failure
@@ -24,8 +25,10 @@ from hub.problems import Problem
 from hub.web.cors import Cors
 from hub.web.forms import check_form, read_body
 from hub.web.limits import Limits
-from hub.web.publication import Form, fingerprint, idempotency_key, parse_form, update_from
+from hub.web.publication import Form, fingerprint, parse_form, update_from
+from hub.web.publication import idempotency_key as key_from
 from transports import (
+    Answer,
     ForwardsInStandby,
     IdempotencyConflict,
     Receipt,
@@ -35,15 +38,21 @@ from transports import (
     TransportFull,
     TransportUnavailable,
     Update,
+    awaited,
 )
 
 LARGE = 64 * 1024
 """Bytes of a form from which on it is decoded beside the event loop."""
 
+GRANTED = 64
+"""Topics of one token that are not looked up again in its grants."""
+
 ASK_AGAIN = 0.5
 """Seconds until a request that is held in standby is offered again to the hub that then has the store."""
 
 R = TypeVar("R")
+
+logger = logging.getLogger(__name__)
 
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
@@ -80,30 +89,24 @@ class Publish:
     limits: Limits
     traces: Traces
 
-    def direct(self, scope: Scope, body: bytes, offer: Offer) -> bool:
+    def direct(self, scope: Scope, body: bytes, offer: Offer) -> Again | bool:
         """`hub.fanout.wire.Direct`: store an update whose request is sound and not large."""
-        if not self.lifecycle.serving or len(body) > min(LARGE, self.max_body):
-            return False
         try:
-            update = self._update(self._permission(HTTPConnection(scope)), body, parse_form(body))
-            appending = self.transport.submit(update)
-        except (Problem, TransportError):
+            grants = self._permission(HTTPConnection(scope)).grants
+        except Problem:
             return False  # it is told why through ASGI
-        self.lifecycle.publishing += 1
-        appending.add_done_callback(partial(self._appended, scope, offer, monotonic()))
-        return True
+        accepted = Accepted(self, grants, self.cors.headers(scope))
+        key = next((value for name, value in scope["headers"] if name == b"idempotency-key"), None)
+        return accepted if accepted(body, key, offer) else False
 
-    def _appended(self, scope: Scope, offer: Offer, began: float, appending: asyncio.Future[Receipt]) -> None:
-        self.lifecycle.published_one()
-        error = asyncio.CancelledError() if appending.cancelled() else appending.exception()
-        if error is None:
-            self.counts.publish.observe(monotonic() - began)
-            offer.reply([_TEXT, *self.cors.headers(scope)], appending.result().id.encode())
-        else:
-            problem = problem_of(error)
-            if problem is not None:
-                self.counts.failed(failure_of(problem))
-            offer.respond(self.cors.around(problem.response() if problem is not None else _failed(error)))
+    def submit(self, update: Update, answer: Answer) -> None:
+        """Begin to store it, which `Lifecycle.published` waits for. Raises `TransportError`."""
+        self.lifecycle.publishing += 1
+        try:
+            self.transport.submit(update, answer)
+        except BaseException:
+            self.lifecycle.published_one()
+            raise
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -129,7 +132,7 @@ class Publish:
         update = update_from(form, self.matching)
         if key is not None:
             update = update._replace(
-                idempotency_key=idempotency_key([key]), fingerprint=fingerprint(urlencode(form, True).encode())
+                idempotency_key=key_from([key]), fingerprint=fingerprint(urlencode(form, True).encode())
             )
         try:
             with self._place(), self.traces.span("mercure.publish") as note:
@@ -155,7 +158,7 @@ class Publish:
         """Raises `Problem`."""
         check_form(request.scope["headers"], "topic=https%3A%2F%2Fexample.com%2Fbooks%2F1&data=text")
         grants = self.authorizer.publisher(request)
-        return Permission(grants, idempotency_key(request.headers.getlist("Idempotency-Key")))
+        return Permission(grants, key_from(request.headers.getlist("Idempotency-Key")))
 
     def _update(self, permission: Permission, body: bytes, form: Form) -> Update:
         """Raises `Problem`."""
@@ -173,7 +176,7 @@ class Publish:
             return receipt
         if self.lifecycle.draining:
             raise unavailable("this hub is shutting down; try again")
-        return await self._append_counted(self.transport.submit, update)
+        return await self._append_counted(partial(awaited, self.transport.submit), update)
 
     async def _forward_to_lock_holder(self, update: Update, left: asyncio.Future[None] | None) -> Receipt | None:
         """In standby, the hub that has the store appends it. None: the store is ours by now. Raises `Problem`."""
@@ -214,10 +217,55 @@ def failure_of(problem: Problem) -> Failure:
     return by_status.get(problem.status, Failure.UNAVAILABLE if problem.status >= 500 else Failure.INVALID)
 
 
-def _failed(error: BaseException) -> ASGIApp:
-    """What answers a request whose append failed by our fault: the exception itself, which the server logs."""
+class Accepted:
+    """`hub.fanout.wire.Again`: the grants of a token in a head that was accepted, for each request with that head."""
 
-    async def fail(_scope: Scope, _receive: Receive, _send: Send) -> None:
-        raise error
+    __slots__ = ("_cors", "_granted", "_grants", "_headers", "_publish")
 
-    return fail
+    def __init__(self, publish: Publish, grants: Grants, cors: RawHeaders) -> None:
+        self._publish, self._grants, self._cors = publish, grants, cors
+        self._headers = [_TEXT, *cors]
+        self._granted: dict[tuple[str, ...], bool] = {}
+        """Topics that the token grants for certain."""
+
+    def __call__(self, body: bytes, idempotency_key: bytes | None, replies: Replies) -> bool:
+        publish, grants = self._publish, self._grants
+        if not publish.lifecycle.serving or len(body) > min(LARGE, publish.max_body):
+            return False
+        if grants.expires is not None and grants.expires <= time():
+            return False
+        try:
+            update = update_from(parse_form(body), publish.matching)
+            if update.topics not in self._granted:
+                self._look_up(update.topics)
+            publish.limits.take_one(grants)
+            if idempotency_key is not None:
+                key = key_from([idempotency_key.decode("latin-1")])
+                update = update._replace(idempotency_key=key, fingerprint=fingerprint(body))
+            publish.submit(update, partial(self._stored, replies, monotonic()))
+        except (Problem, TransportError):
+            return False  # it is told why through ASGI
+        return True
+
+    def _look_up(self, topics: tuple[str, ...]) -> None:
+        """Raises `InsufficientScope`."""
+        self._publish.authorizer.allow_publish(self._grants, topics)
+        if len(self._granted) >= GRANTED:
+            self._granted.clear()
+        self._granted[topics] = True
+
+    def _stored(self, replies: Replies, began: float, result: Receipt | BaseException) -> None:
+        publish = self._publish
+        publish.lifecycle.published_one()
+        if isinstance(result, Receipt):
+            publish.counts.publish.observe(monotonic() - began)
+            replies.reply(self._headers, result.id.encode())
+            return
+        if (problem := problem_of(result)) is not None:
+            publish.counts.failed(failure_of(problem))
+            response = problem.response()
+        else:
+            logger.error("an update could not be stored, by a fault of this program", exc_info=result)
+            response = PlainTextResponse("Internal Server Error", 500, {"Connection": "close"})
+        headers = [each for each in response.raw_headers if each[0] != b"content-length"]
+        replies.reply([*headers, *self._cors], bytes(response.body), response.status_code)

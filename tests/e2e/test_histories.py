@@ -46,7 +46,7 @@ def an_update(number: int) -> Update:
 async def filled(url: str, count: int) -> None:
     transport = open_transport(url)
     await transport.open()
-    await asyncio.gather(*(transport.submit(an_update(number)) for number in range(count)))
+    await asyncio.gather(*(transport.append(an_update(number)) for number in range(count)))
     await transport.close()
 
 

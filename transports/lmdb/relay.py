@@ -16,6 +16,7 @@ from typing import Any, Self, cast
 
 from transports.contract import (
     APPEND_TIMEOUT,
+    Answer,
     IdempotencyConflict,
     Receipt,
     TransportError,
@@ -33,7 +34,7 @@ LONGEST = 16 << 20
 GREETING = 1.0
 """Seconds that a holder may take to say that it is ready: one that is stopped never does."""
 
-Submit = Callable[[Update], asyncio.Future[Receipt]]
+Submit = Callable[[Update, Answer], None]
 
 _READY = b"ready\n"
 _ERRORS = {kind.__name__: kind for kind in (IdempotencyConflict, TransportFull, TransportUnavailable)}
@@ -118,20 +119,23 @@ class _Connection(asyncio.Protocol):
 
     def _append(self) -> None:
         try:
-            appending = self._relay.submit(Update.from_json(bytes(self._line)))
-        except TransportError as error:
-            self._answer(_reply_of(error))
+            update = Update.from_json(bytes(self._line))
         except (ValueError, KeyError, TypeError):
             self.refuse()
-        else:
-            self._decided = True
-            appending.add_done_callback(self._appended)
+            return
+        self._decided = True
+        try:
+            self._relay.submit(update, self._appended)
+        except TransportError as error:
+            self._answer(_reply_of(error))
 
-    def _appended(self, appending: asyncio.Future[Receipt]) -> None:
-        error = appending.exception()
-        self._answer({"receipt": appending.result()} if error is None else _reply_of(error))
-        if error is not None and not isinstance(error, TransportError):
-            raise error  # ours: the loop logs it
+    def _appended(self, result: Receipt | BaseException) -> None:
+        if isinstance(result, Receipt):
+            self._answer({"receipt": result})
+            return
+        self._answer(_reply_of(result))
+        if not isinstance(result, TransportError):
+            raise result  # ours: the loop logs it
 
     def refuse(self) -> None:
         """Unless it is being appended, it never will be."""

@@ -24,7 +24,7 @@ from threading import Thread
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from transports.contract import Entry, Receipt, TransportClosed, TransportError, TransportUnavailable, Update
-from transports.grouping import next_group, settle
+from transports.grouping import Told, next_group, settle
 
 READS = 64
 """Reads between two commits, so that neither starves the other."""
@@ -72,9 +72,9 @@ class Appends(Protocol):
 
 
 class Append(NamedTuple):
-    """A record that a coroutine waits for to be in the log. ``deadline``: on the loop's clock."""
+    """A record that somebody waits for to be in the log. ``deadline``: on the loop's clock."""
 
-    future: asyncio.Future[Any]
+    future: asyncio.Future[Receipt] | Told[Receipt]
     deadline: float
     task: Record
 
@@ -96,6 +96,7 @@ Job = Append | Call
 
 
 S = TypeVar("S", bound=Appends)
+T = TypeVar("T")
 
 
 class CommitThread(Generic[S]):
@@ -127,21 +128,27 @@ class CommitThread(Generic[S]):
         self._thread = Thread(target=self._run, name="transport", daemon=True)
         self._thread.start()
 
-    def submit(self, task: Record | Callable[[], Any]) -> asyncio.Future[Any]:
+    def append(self, record: Record, receipt: asyncio.Future[Receipt] | Told[Receipt]) -> None:
+        """Queue it; ``receipt`` may get a `TransportError`. Raises `TransportUnavailable` while all is stuck."""
+        self._queue_up(Append(receipt, self._loop.time() + PATIENCE, record))
+
+    def call(self, task: Callable[[], T]) -> asyncio.Future[T]:
         """Queue it. The future may raise `TransportError`; this raises `TransportUnavailable` while all is stuck."""
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._queue_up(Call(future, self._loop.time() + PATIENCE, task))
+        return future
+
+    def _queue_up(self, job: Job) -> None:
         if self._stalled:
             raise _stalled()
         while self._waiting and self._waiting[0].future.done():
             self._waiting.popleft()
-        future, deadline = self._loop.create_future(), self._loop.time() + PATIENCE
-        job = Append(future, deadline, task) if isinstance(task, Record) else Call(future, deadline, task)
         self._waiting.append(job)
         if self._watch is None:
-            self._watch = self._loop.call_at(deadline, self._expire)
+            self._watch = self._loop.call_at(job.deadline, self._expire)
         if not self._coming:
             self._loop.call_soon(self._hand_over)
         self._coming.append(job)
-        return future
 
     def _hand_over(self) -> None:
         """All jobs of one turn of the loop at once: the thread would begin a commit with the first of them alone."""
@@ -231,7 +238,7 @@ class CommitThread(Generic[S]):
             self._loop.call_soon_threadsafe(callback, *arguments)
 
     def _deliver(
-        self, futures: Sequence[asyncio.Future[Any]], results: Sequence[Any], entries: Sequence[Entry]
+        self, futures: Sequence[asyncio.Future[Any] | Told[Receipt]], results: Sequence[Any], entries: Sequence[Entry]
     ) -> None:
         for future, result in zip(futures, results, strict=True):
             settle(future, result)

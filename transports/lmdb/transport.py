@@ -12,6 +12,7 @@ from math import inf
 from typing import TypeVar
 
 from transports.contract import (
+    Answer,
     Dated,
     Entry,
     History,
@@ -24,6 +25,7 @@ from transports.contract import (
     TransportUnavailable,
     Update,
 )
+from transports.grouping import Told
 from transports.lmdb.directory import Parameters, in_use, make, network_file_system, unusable
 from transports.lmdb.locks import Turnstile, hold
 from transports.lmdb.presence import LMDBPresence, PresenceTables
@@ -82,7 +84,7 @@ class LMDBTransport(Transport):
         store = held.enter_context(closing(self._store(held)))
         worker = CommitThread(store, self._add, self._ping_peers, held.close)
         try:
-            await worker.submit(store.open)
+            await worker.call(store.open)
             await self._listen(worker)
         except BaseException as error:
             await worker.stop()
@@ -138,10 +140,12 @@ class LMDBTransport(Transport):
             self._relay = await Relay.listen(self._parameters.directory, partial(_submit, worker))
 
     async def append(self, update: Update) -> Receipt:
-        return await self.submit(update)
+        receipt: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        self._working().append(_record_of(update), receipt)
+        return await receipt
 
-    def submit(self, update: Update) -> asyncio.Future[Receipt]:
-        return _submit(self._working(), update)
+    def submit(self, update: Update, answer: Answer) -> None:
+        _submit(self._working(), update, answer)
 
     async def forward_to_holder(self, update: Update) -> Receipt | None:
         """`transports.contract.ForwardsInStandby`."""
@@ -154,7 +158,7 @@ class LMDBTransport(Transport):
             appended = self._appended
             batch = () if from_start else self._recent.after(after, PAGE)
             try:
-                batch = batch or await worker.submit(partial(store.read, after, PAGE, from_start=from_start))
+                batch = batch or await worker.call(partial(store.read, after, PAGE, from_start=from_start))
             except TransportClosed:
                 return
             from_start = False
@@ -216,8 +220,7 @@ class LMDBTransport(Transport):
 
     async def _call(self, question: Callable[[Store], T]) -> T:
         worker = self._working()
-        answer: T = await worker.submit(partial(question, worker.store))
-        return answer
+        return await worker.call(partial(question, worker.store))
 
     async def _in_presence(self, work: Callable[[PresenceTables], T], write: bool) -> T:
         def transact(store: Store) -> T:
@@ -245,8 +248,12 @@ class LMDBTransport(Transport):
         self._appended = asyncio.Event()
 
 
-def _submit(worker: CommitThread[Store], update: Update) -> asyncio.Future[Receipt]:
-    return worker.submit(Record(update, row_of(update, int(time.time() * 1000))))
+def _submit(worker: CommitThread[Store], update: Update, answer: Answer) -> None:
+    worker.append(_record_of(update), Told(answer))
+
+
+def _record_of(update: Update) -> Record:
+    return Record(update, row_of(update, int(time.time() * 1000)))
 
 
 class Recent:

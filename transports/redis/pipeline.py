@@ -30,7 +30,7 @@ from redis.exceptions import (
 )
 
 from transports.contract import TransportClosed, TransportError, TransportFull, TransportUnavailable
-from transports.grouping import next_group, settle
+from transports.grouping import Told, next_group, settle
 from transports.redis.routes import Command, RedisConnection, Route, drop, exchange
 
 PATIENCE = 2.5
@@ -47,7 +47,7 @@ class NotReplicated(ResponseError):
 class Job(NamedTuple):
     """A command, and the future of its reply."""
 
-    future: asyncio.Future[Any]
+    future: asyncio.Future[Any] | Told[Any]
     command: Command
 
     @property
@@ -80,13 +80,17 @@ class Pipeline:
 
     async def ask(self, *command: Any) -> Any:
         """The reply. Raises `TransportUnavailable`, `TransportClosed`. Cancelled, the command may still take place."""
+        reply = asyncio.get_running_loop().create_future()
+        self.send(reply, command)
+        return await reply
+
+    def send(self, reply: "asyncio.Future[Any] | Told[Any]", command: Command) -> None:
+        """Queue a command; ``reply`` is set to what `ask` returns or raises. Raises `TransportClosed`."""
         if self._closed:
             raise TransportClosed
-        job = Job(asyncio.get_running_loop().create_future(), command)
-        self._waiting.append(job)
+        self._waiting.append(Job(reply, command))
         if self._running is None:
             self._running = asyncio.ensure_future(self._run())
-        return await job.future
 
     async def _run(self) -> None:
         try:

@@ -19,7 +19,9 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from transports.contract import (
+    APPEND_TIMEOUT,
     EARLIEST,
+    Answer,
     Dated,
     Entry,
     History,
@@ -33,8 +35,10 @@ from transports.contract import (
     TransportFull,
     TransportUnavailable,
     Update,
+    outcome_of,
 )
 from transports.episode import Seldom
+from transports.grouping import Told, awaited
 from transports.redis import presence as redis_presence
 from transports.redis.pipeline import PATIENCE, Pipeline
 from transports.redis.presence import RedisPresence
@@ -95,6 +99,8 @@ class RedisTransport(Transport):
         self._tell_skipped, self._skipped = Seldom(QUIET), 0
         self._tell_full = Seldom(QUIET)
         self._making_room = asyncio.Lock()
+        self._appending: set[asyncio.Future[Any]] = set()
+        """Appends for which room is being made."""
         self.presence = RedisPresence(lambda: self._open().reads, self._keys)
 
     async def open(self) -> None:
@@ -135,19 +141,23 @@ class RedisTransport(Transport):
                 raise InvalidTransport(self.url, f"the key {key} is another program's {kind}; choose another prefix=")
 
     async def append(self, update: Update) -> Receipt:
+        return await awaited(self.submit, update)
+
+    def submit(self, update: Update, answer: Answer) -> None:
         key, said = update.idempotency_key or "", self._parameters
         command = ("EVALSHA", APPENDING, 4, *self._keys[:4], update.to_json(), update.id, key, said.size, said.ttl)
-        try:
-            reply = await self._open().writes.ask(*command)
-        except TransportFull:
-            reply = await self._append_for_the_oldest(command)
-        if isinstance(reply, bytes):
-            return Receipt(position_from(reply), update.id)
-        first = Raw.of(reply)
-        known = first.update()
-        if known.fingerprint != update.fingerprint:
-            raise IdempotencyConflict
-        return Receipt(first.position, known.id, repeated=True)
+
+        def replied(reply: Any) -> None:
+            if isinstance(reply, TransportFull):
+                again = asyncio.wait_for(self._append_for_the_oldest(command), APPEND_TIMEOUT)
+                appending = asyncio.ensure_future(again)
+                self._appending.add(appending)
+                appending.add_done_callback(self._appending.discard)
+                appending.add_done_callback(lambda done: answer(_receipt_of(outcome_of(done), update)))
+            else:
+                answer(_receipt_of(reply, update))
+
+        self._open().writes.send(Told(replied), command)
 
     async def _append_for_the_oldest(self, command: Sequence[Any]) -> Any:
         """Make room on a server that has no memory left, and try again. Raises `TransportFull` when that is no help.
@@ -327,6 +337,22 @@ _MEANT = {
     "sentinel": "write redis+sentinel://host1,host2/service",
     "cluster": "write redis+cluster://host1,host2",
 }
+
+
+def _receipt_of(reply: Any, update: Update) -> Receipt | BaseException:
+    """What the script's reply says of an append."""
+    if isinstance(reply, bytes):
+        return Receipt(position_from(reply), update.id)
+    if isinstance(reply, BaseException):
+        return reply
+    try:
+        first = Raw.of(reply)
+        known = first.update()
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        return error
+    if known.fingerprint != update.fingerprint:
+        return IdempotencyConflict()
+    return Receipt(first.position, known.id, repeated=True)
 
 
 def _fatal_reason(cause: BaseException | None) -> str | None:

@@ -283,7 +283,7 @@ async def test_what_is_published_once_the_head_is_out_arrives(served: Served, mo
 
     def late(scope: Scope, receive: Receive, send: Send) -> Connection:
         update = Update("between", (TOPIC,))
-        served.hub.transport.submit(update)
+        served.hub.transport.submit(update, lambda _: None)
         with suppress(StopIteration):
             served.hub._dispatcher.fan_out([Entry(1, update)]).send(None)
         ids.append(update.id)

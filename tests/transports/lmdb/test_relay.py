@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from transports import (
+    Answer,
     IdempotencyConflict,
     Receipt,
     TransportClosed,
@@ -46,12 +47,11 @@ async def holder_of(url: str) -> AsyncIterator[LMDBTransport]:
 async def answering(directory: Path, outcome: "Receipt | Exception | asyncio.Future[Receipt]") -> AsyncIterator[Relay]:
     """A holder that says the same to every update."""
 
-    def submit(_update: Update) -> asyncio.Future[Receipt]:
+    def submit(_update: Update, answer: Answer) -> None:
         if isinstance(outcome, asyncio.Future):
-            return outcome
-        future = asyncio.get_running_loop().create_future()
-        future.set_exception(outcome) if isinstance(outcome, Exception) else future.set_result(outcome)
-        return future
+            outcome.add_done_callback(lambda done: answer(done.result()))
+        else:
+            answer(outcome)
 
     relay = await Relay.listen(directory, submit)
     yield relay

@@ -1,0 +1,103 @@
+"""Heads that repeat: a publisher sends the same head, byte for byte, thousands of times, and it is judged once.
+
+Theory of operation. A head that was read, judged and accepted on the long way (parser, scope, token, content type) is
+remembered with what the application made of it, an `Again`. The next request with the same bytes needs its body and
+nothing else: it skips all of that, which is most of what a publication costs. The values of ``Content-Length`` and
+``Idempotency-Key`` are cut out, so that bodies of any length and each key hit the same entry.
+
+What must hold: what is remembered depends on the head's bytes and on settings alone. So a head is not remembered if its
+meaning depends on who sends it (``X-Forwarded-…``), if its body is not ``Content-Length`` bytes long
+(``Transfer-Encoding``), if it wants an answer before its body (``Expect``), or if a browser made it (``Cookie``). What
+changes with time is judged at each request: an `Again` says no to an expired token, while draining, beyond a rate. Keys
+that are read again empty the lot. Whatever says no leaves the request to the long way, which says why.
+``tests/hub/server/test_repeats.py`` compares both ways byte for byte, over sequences that a seed makes.
+"""
+
+from collections import OrderedDict
+from typing import NamedTuple
+
+from hub.fanout.wire import Again
+
+MAX_HEADS = 1024
+MAX_HEAD = 4096
+"""Bytes of one, with the longest bearer token that is usual."""
+MAX_DIGITS = 6
+
+_LENGTH = b"ength: "
+"""The end of ``Content-Length: ``, in whatever case the first letters are."""
+_KEY = b"dempotency-"
+_WHOLE_KEY = b"dempotency-key: "
+_NEVER = (b"transfer-encoding", b"expect", b"cookie", b"upgrade", b"forwarded")
+
+
+class Head(NamedTuple):
+    """A request's head, taken apart. ``same``: it without what changes; ``end``: where its body begins."""
+
+    same: bytes
+    length: int
+    idempotency_key: bytes | None
+    end: int
+
+
+def head_of(data: bytes) -> Head | None:
+    """The head that ``data`` begins with; None: it is not whole, or not one that could be known."""
+    end = data.find(b"\r\n\r\n", 0, MAX_HEAD) + 4
+    if end < 4 or not data.startswith(b"POST "):
+        return None
+    head = data[:end]
+    at = head.find(_LENGTH) + len(_LENGTH)
+    stop = head.find(b"\r", at)
+    digits = head[at:stop]
+    if not digits.isdigit() or len(digits) > MAX_DIGITS:
+        return None
+    if _KEY not in head:
+        return Head(head[:at] + head[stop:], int(digits), None, end)
+    same = head[:at] + head[stop:]
+    name = same.find(_KEY)
+    at = name + len(_WHOLE_KEY)
+    stop = same.find(b"\r", at)
+    if same[name:at].lower() != _WHOLE_KEY:
+        return None
+    return Head(same[:at] + same[stop:], int(digits), same[at:stop], end)
+
+
+def is_plain(head: Head) -> bool:
+    """Whether a head that was accepted may be remembered: asked once for each, so it need not be fast.
+
+    What was cut out must be what the parser took for it: the only field of its name, at the beginning of a line. And
+    each line ends with CRLF, so that the first empty one is where the parser saw it.
+    """
+    text = head.same.lower()
+    lines = text.split(b"\r\n")
+    keys = 0 if head.idempotency_key is None else 1
+    return (
+        lines.count(b"content-length: ") == 1 == text.count(b"content-length")
+        and lines.count(b"idempotency-key: ") == keys == text.count(b"idempotency-key")
+        and not any(b"\r" in line or b"\n" in line for line in lines)
+        and not any(each in text for each in _NEVER)
+    )
+
+
+class Repeats:
+    """What is remembered in this process, by scheme and head; the one that came first goes first."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[str | None, bytes], Again] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def get(self, scheme: str | None, head: Head) -> Again | None:
+        """What was remembered for it."""
+        return self._known.get((scheme, head.same))
+
+    def remember(self, scheme: str | None, head: Head, again: Again) -> None:
+        """From now on the head is known, if that may be."""
+        if is_plain(head):
+            self._known[scheme, head.same] = again
+            if len(self._known) > MAX_HEADS:
+                self._known.popitem(last=False)
+
+    def clear(self) -> None:
+        """Other keys may be trusted from now on."""
+        self._known.clear()
