@@ -1,12 +1,13 @@
 """Publishing to one of many private topics, below the sockets: what does an audience more cost?
 
-``python -m bench.audiences`` prints the CPU-µs of a publish, by the number of audiences; in a process of its own, so
-that nothing else lies in its memory.
+``python -m bench.audiences KIND`` prints the CPU-µs of a publish, by the number of audiences, each with a matcher of
+its own, of one of `KINDS`; in a process of its own, so that nothing else lies in its memory.
 """
 
 import asyncio
 import json
 import random
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -58,17 +59,23 @@ class Subscriber:
 
 
 def topic(number: int) -> str:
-    return f"https://example.com/users/{number}"
+    return f"https://example.com/users/{number}/books"
+
+
+KINDS = {
+    "topics": lambda number: Matcher("topic", topic(number)),
+    "patterns": lambda number: Matcher("urlpattern", f"https://example.com/users/{number}/*"),
+}
 
 
 class Crowd:
     """A hub with so many audiences of one, all on one wire."""
 
-    def __init__(self, hub: Hub, size: int) -> None:
+    def __init__(self, hub: Hub, size: int, kind: str) -> None:
         self._application, self.size = hub.asgi, size
         self._wire, self._random = Counted(), random.Random(size)  # noqa: S311
         for number in range(size):
-            matchers = [Matcher("topic", topic(number))]
+            matchers = [KINDS[kind](number)]
             hub.streams.audiences.enter(matchers, matchers).join(Subscriber(self._wire))
         token = f"Bearer {mercure().token}".encode()
         form = (b"content-type", b"application/x-www-form-urlencoded")
@@ -97,7 +104,7 @@ class Crowd:
         await self._application(dict(self._scope), receive, send)  # type: ignore[arg-type]
 
 
-async def costs(sizes: Sequence[int]) -> dict[int, float]:
+async def costs(sizes: Sequence[int], kind: str) -> dict[int, float]:
     """By the number of audiences; in turn, the median."""
     found: dict[int, list[float]] = {}
     async with AsyncExitStack() as stack:
@@ -107,7 +114,7 @@ async def costs(sizes: Sequence[int]) -> dict[int, float]:
             hub = Hub(settings)
             await hub.open()
             stack.push_async_callback(hub.close)
-            crowds.append(Crowd(hub, size))
+            crowds.append(Crowd(hub, size, kind))
         for _ in range(REPETITIONS):
             for crowd in crowds:
                 found.setdefault(crowd.size, []).append(await crowd.cost())
@@ -115,4 +122,4 @@ async def costs(sizes: Sequence[int]) -> dict[int, float]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(costs(SIZES))))
+    print(json.dumps(asyncio.run(costs(SIZES, sys.argv[1]))))

@@ -84,7 +84,7 @@ def _fan_out() -> Iterator[Bar]:
 
 
 def _connections() -> Iterator[Bar]:
-    for topics in ("one topic", "own topics"):
+    for topics in ("one topic", "own topics", "own URL Patterns"):
         text = f"resident per idle connection, 10,000 with a token each, {topics}"
         yield Bar(text, "KiB", 4, 2.5, f"idle/memory, {topics}/resident")
     connect, cached = "CPU per connect", "connect/memory/cached"
@@ -107,8 +107,9 @@ def _publishing() -> Iterator[Bar]:
 
 def _history() -> Iterator[Bar]:
     yield Bar("replay, lmdb, 1 subscriber", "events/s", 300_000, 1_000_000, "replay/lmdb/1/rate", least=True)
-    text, many, few = "one publish with 100,000 private audiences against 100", "audiences/100000", "audiences/100"
-    yield Bar(text, "×", 1.3, 1.05, f"{many}/cost", of=f"{few}/cost")
+    for kind in ("topics", "patterns"):
+        text = f"one publish beside 100,000 subscribers with {kind} of their own against 100"
+        yield Bar(text, "×", 1.3, 1.05, f"audiences/100000/{kind}", of=f"audiences/100/{kind}")
     for hub in ("memory", "lmdb"):
         text = f"event loop lag p99, {hub}, 10,000 subscribers, 20 updates/s"
         yield Bar(text, "ms", 150, 50, f"lag/{hub}/lag")

@@ -116,9 +116,11 @@ def _growth(axes: Sequence[Axes], figures: Figures) -> None:
     axes[0].legend(frameon=False, fontsize=8)
     audiences = section(figures, "audiences")
     counts = [int(place[0]) for place in audiences]
-    axes[1].plot(counts, [values["cost"] for values in audiences.values()], marker="o", color=COLOURS["memory"])
+    for kind, colour in (("topics", COLOURS["memory"]), ("patterns", COLOURS["lmdb"])):
+        axes[1].plot(counts, [values[kind] for values in audiences.values()], marker="o", color=colour, label=kind)
+    axes[1].legend(frameon=False, fontsize=8)
     axes[1].set_ylim(bottom=0)
     axes[1].set_title("CPU-µs for a publish, below the sockets")
-    axes[1].set_xlabel("private topics with a subscriber each")
+    axes[1].set_xlabel("subscribers, each with a topic or a URL Pattern of its own")
     for each in axes:
         each.set_xscale("log")

@@ -13,7 +13,19 @@ from statistics import median
 from bench import connecting, counting, fanout, history, publishing
 from bench.load import SOURCES
 from bench.machine import HUB_CORE, pinned
-from bench.servers import LMDB, MEMORY, PROGRAM, Kind, nchan, private_topics, redis, spread, sse_starlette, write_loop
+from bench.servers import (
+    LMDB,
+    MEMORY,
+    PROGRAM,
+    Kind,
+    nchan,
+    own_patterns,
+    private_topics,
+    redis,
+    spread,
+    sse_starlette,
+    write_loop,
+)
 
 Figure = tuple[str, float]
 
@@ -64,7 +76,7 @@ def connect(servers: Servers, quick: bool) -> Iterator[Figure]:
         yield f"connect/{name}", cost
 
 
-TOPICS = {"one topic": connecting.own, "own topics": private_topics}
+TOPICS = {"one topic": connecting.own, "own topics": private_topics, "own URL Patterns": own_patterns}
 
 
 def idle(servers: Servers, quick: bool) -> Iterator[Figure]:
@@ -114,10 +126,11 @@ def lag(servers: Servers, _quick: bool) -> Iterator[Figure]:
 
 
 def audiences(_servers: Servers, _quick: bool) -> Iterator[Figure]:
-    command = [*pinned(HUB_CORE), sys.executable, "-m", "bench.audiences"]
-    found = subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=120).stdout
-    for size, cost in json.loads(found).items():
-        yield f"audiences/{size}/cost", cost
+    for kind in ("topics", "patterns"):
+        command = [*pinned(HUB_CORE), sys.executable, "-m", "bench.audiences", kind]
+        found = subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=120).stdout
+        for size, cost in json.loads(found).items():
+            yield f"audiences/{size}/{kind}", cost
 
 
 def several(_servers: Servers, _quick: bool) -> Iterator[Figure]:

@@ -90,6 +90,13 @@ def private_topics(count: int) -> Requests:
     return [hub.subscribe(token=mint(Grant([], [topic], LIFETIME), SIGNING), topic=topic) for topic in topics]
 
 
+def own_patterns(count: int) -> Requests:
+    """So many subscribers, each with a URL Pattern of its own."""
+    token = bearer(mint(Grant([], [], LIFETIME), SIGNING))
+    targets = (f"{PATH}?match_urlpattern=https://example.com/users/{number}/*" for number in range(count))
+    return [head("GET", target, token) for target in targets]
+
+
 @dataclass
 class Server:
     """A running process that answers."""

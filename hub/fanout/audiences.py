@@ -18,13 +18,13 @@ next connection, to whom a private update would go: `leave` must therefore be ca
 socket, which it does right after ``connection_lost``. ``tests/hub/fanout/test_audiences.py`` tries joins and leaves
 in all orders, ``test_stream.py`` churns connections under private updates and finds no stranger's.
 
-The index (`Audiences`) finds the audiences of an update: exact matchers by their topic, templates by how they begin.
+The index (`Audiences`) finds the audiences of an update: exact matchers by their topic, others by how they begin.
 """
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from typing import Generic, Protocol, TypeVar
 
 from hub.fanout.wire import TakenOver, Wire, chunk
 from hub.matching.matchers import Matcher, Matching
@@ -182,20 +182,81 @@ class Audience:
         return [member for member, count in members if not _sent(member.wire, framed, count)]
 
 
+T = TypeVar("T", bound=Hashable)
+
+
+class _Sets(Generic[T]):
+    """Sets by key. Most have one member, such as a user's own topic: a set for each would be a quarter KiB."""
+
+    def __init__(self) -> None:
+        self._at: dict[object, T | dict[T, None]] = {}
+
+    def at(self, key: object) -> Iterable[T]:
+        present = self._at.get(key)
+        if present is None:
+            return ()
+        return present if isinstance(present, dict) else (present,)
+
+    def add(self, key: object, member: T) -> bool:
+        """Whether it is the first."""
+        present = self._at.get(key)
+        if present is None:
+            self._at[key] = member
+        elif isinstance(present, dict):
+            present[member] = None
+        else:
+            self._at[key] = {present: None, member: None}
+        return present is None
+
+    def remove(self, key: object, member: T) -> bool:
+        """Whether it was the last."""
+        present = self._at[key]
+        if isinstance(present, dict):
+            del present[member]
+            if present:
+                return False
+        del self._at[key]
+        return True
+
+
+class _Beginnings:
+    """Matchers by what all that they select begins with; a text is looked up once for each length of those."""
+
+    def __init__(self) -> None:
+        self._matchers: _Sets[Matcher] = _Sets()
+        self._lengths: Counter[int] = Counter()
+
+    def __bool__(self) -> bool:
+        return bool(self._lengths)
+
+    def add(self, beginning: str, matcher: Matcher) -> None:
+        self._matchers.add(beginning, matcher)
+        self._lengths[len(beginning)] += 1
+
+    def remove(self, beginning: str, matcher: Matcher) -> None:
+        self._matchers.remove(beginning, matcher)
+        self._lengths[len(beginning)] -= 1
+        if not self._lengths[len(beginning)]:
+            del self._lengths[len(beginning)]
+
+    def of(self, text: str) -> Iterator[Matcher]:
+        """Those that may select it."""
+        for length in self._lengths:
+            yield from self._matchers.at(text[:length])
+
+
 class Audiences:
     """All audiences, found by an update's topics.
 
-    Exact matchers and templates through dictionaries, by their topic and by how they begin: one user's are not tried
-    for another's topic. URL Patterns are each tried once for all audiences that have them.
+    Through dictionaries: exact matchers by their topic, templates by how a topic begins, URL Patterns by how its place
+    does (`hub.matching.plainpatterns`). So one user's are not tried for another's topic.
     """
 
     def __init__(self, matching: Matching) -> None:
         self._matching = matching
         self._all: dict[AudienceKey, Audience] = {}
-        # A user has often a topic of his own: a dictionary for each such topic would be a quarter KiB.
-        self._index: dict[str | Matcher, Audience | dict[Audience, None]] = {}
-        self._patterns: dict[str, dict[Matcher, None]] = {}
-        self._lengths: Counter[int] = Counter()
+        self._index: _Sets[Audience] = _Sets()
+        self._templates, self._url_patterns = _Beginnings(), _Beginnings()
 
     def enter(self, matchers: Iterable[Matcher], grants: Iterable[Matcher]) -> Audience:
         """The audience for these; to be left with `exit` once for each `enter`."""
@@ -204,7 +265,8 @@ class Audiences:
         if audience is None:
             audience = self._all[key] = Audience(self._matching, key)
             for place in set(map(_indexed, key[0])):
-                self._add(place, audience)
+                if self._index.add(place, audience) and isinstance(place, Matcher):
+                    self._beginnings_of(place).add(self._matching.beginning(place), place)
         audience.size += 1
         return audience
 
@@ -212,17 +274,8 @@ class Audiences:
         """The matchers of each audience, and how many streams it has."""
         return ((key[0], audience.size) for key, audience in self._all.items())
 
-    def _add(self, place: str | Matcher, audience: Audience) -> None:
-        present = self._index.get(place)
-        if isinstance(present, dict):
-            present[audience] = None
-        elif present is not None:
-            self._index[place] = {present: None, audience: None}
-        else:
-            self._index[place] = audience
-            if isinstance(place, Matcher):
-                self._patterns.setdefault(place.beginning, {})[place] = None
-                self._lengths[len(place.beginning)] += 1
+    def _beginnings_of(self, matcher: Matcher) -> _Beginnings:
+        return self._url_patterns if matcher.type == "urlpattern" and not matcher.is_wildcard else self._templates
 
     def exit(self, audience: Audience) -> None:
         """One stream of the audience is over; the last one takes the audience with it."""
@@ -230,40 +283,23 @@ class Audiences:
         if not audience.size:
             del self._all[audience.key]
             for place in set(map(_indexed, audience.key[0])):
-                self._remove(place, audience)
-
-    def _remove(self, place: str | Matcher, audience: Audience) -> None:
-        present = self._index[place]
-        if isinstance(present, dict):
-            del present[audience]
-            if present:
-                return
-        del self._index[place]
-        if isinstance(place, Matcher):
-            self._remove_pattern(place)
-
-    def _at(self, place: str | Matcher) -> Iterable[Audience]:
-        present = self._index.get(place, ())
-        return (present,) if isinstance(present, Audience) else present
-
-    def _remove_pattern(self, matcher: Matcher) -> None:
-        alike = self._patterns[matcher.beginning]
-        del alike[matcher]
-        if not alike:
-            del self._patterns[matcher.beginning]
-        self._lengths[len(matcher.beginning)] -= 1
-        self._lengths += Counter()  # forgets what stands at 0
+                if self._index.remove(place, audience) and isinstance(place, Matcher):
+                    self._beginnings_of(place).remove(self._matching.beginning(place), place)
 
     def of(self, update: Update) -> Iterator[Audience]:
         """The audiences that get the update, each once."""
         found: dict[Audience, None] = {}
         for topic in update.topics:
-            found.update(dict.fromkeys(self._at(topic)))
-            for length in self._lengths:
-                for matcher in self._patterns.get(topic[:length], ()):
-                    if self._matching.matches(matcher, topic):
-                        found.update(dict.fromkeys(self._at(matcher)))
+            found.update(dict.fromkeys(self._index.at(topic)))
+            for matcher in self._candidates(topic):
+                if self._matching.matches(matcher, topic):
+                    found.update(dict.fromkeys(self._index.at(matcher)))
         return (audience for audience in found if not update.private or audience.may_read(update))
+
+    def _candidates(self, topic: str) -> Iterator[Matcher]:
+        yield from self._templates.of(topic)
+        if self._url_patterns:
+            yield from self._url_patterns.of(self._matching.place(topic) or "")
 
 
 def _take_out(members: list[Member], slot: int) -> None:

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
 from urlpattern import URLPattern
 
 from hub.matching import urlpatterns
+from hub.matching.plainpatterns import Places, PlainPattern
 from hub.matching.uritemplates import CostlyTemplate, InvalidTemplate, Template
 
 MAX_MATCHERS = 1_000
@@ -18,6 +19,7 @@ MAX_COST = 40_000  # about the microseconds that compiling the patterns of one r
 MAX_TOPIC = 4_096  # a longer topic is reached by exact matchers and the wildcard only, so that matching stays bounded
 
 _COMPILED = 600_000  # cost of the URL Patterns kept compiled: 2,000 plain ones, 150 MiB; hostile ones take less
+_PLAIN_PATTERNS = 8_192  # URL Patterns that need no engine, half a KiB each
 _TEMPLATES = 512  # URI Templates kept: about 5 KiB each, 200 KiB for the most hostile
 _RESULTS = 8_192  # results kept: a few MiB, 70 MiB when every topic and pattern has its full length
 
@@ -32,6 +34,7 @@ class InvalidMatcher(ValueError):
     """A matcher that the hub does not evaluate; the sentence says why and is fit for a client."""
 
 
+PRICE_OF_A_PLAIN_PATTERN = 20
 PRICE_OF_A_TEMPLATE = 100
 PRICE_OF_ANY_TOPIC = 1_500
 """A template that begins with an expression is tried on every published topic, for all subscribers."""
@@ -80,6 +83,10 @@ class Matching:
 
     def __init__(self, hub_url: str) -> None:
         self._base = hub_url
+        parts = urlsplit(hub_url)
+        self._plain = lru_cache(_PLAIN_PATTERNS)(partial(PlainPattern.of, base=f"{parts.scheme}://{parts.netloc}"))
+        self.place = Places(hub_url).of
+        """Where a topic is, as a URL in canonical form; None: it is none."""
         self._patterns = urlpatterns.Compiled(hub_url, _COMPILED)
         self._templates = lru_cache(_TEMPLATES)(_template)
         self._found = lru_cache(_RESULTS)(self._find)
@@ -102,8 +109,22 @@ class Matching:
         if kind == "exact" or len(topic) > MAX_TOPIC:
             return False
         if kind == "urlpattern":
-            return urlpatterns.may_match(pattern, topic) and self._found(matcher, topic)
+            plain, place = self._plain(pattern), self.place(topic)
+            if plain is not None:
+                return place is not None and plain.matches(place)
+            beginning = urlpatterns.beginning(pattern)
+            return (place or "").startswith(beginning) and self._found(matcher, topic)
         return "{" in pattern and topic.startswith(matcher.beginning) and self._found(matcher, topic)
+
+    def beginning(self, matcher: Matcher) -> str:
+        """What the place of every topic begins with that a URL Pattern selects, up to a slash; empty: nothing certain.
+
+        Of other types: what every topic begins with.
+        """
+        if matcher.type != "urlpattern":
+            return matcher.beginning
+        plain = self._plain(matcher.pattern)
+        return plain.beginning if plain is not None else urlpatterns.beginning(matcher.pattern)
 
     def any(self, matchers: Iterable[Matcher], topics: Iterable[str]) -> bool:
         """Whether some matcher selects some topic."""
@@ -125,6 +146,8 @@ class Matching:
         if matcher.is_wildcard or matcher.is_exact:
             return 0
         if matcher.type == "urlpattern":
+            if self._plain(matcher.pattern) is not None:
+                return _within(budget, PRICE_OF_A_PLAIN_PATTERN)
             price = _within(budget, _url_pattern_cost(matcher.pattern))
             _compiled(self._patterns, matcher.pattern)
             return price

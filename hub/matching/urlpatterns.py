@@ -1,4 +1,4 @@
-"""What a URL Pattern may cost, and a cheap way to see that it cannot match.
+"""What a URL Pattern may cost that the engine is needed for, and what its topics begin with.
 
 The Rust engine matches in linear time, but what it compiles and then simulates grows with the regular expressions in a
 pattern: a Unicode class repeated a hundred times takes 70 ms to compile, nine thousand optional characters take 600 ms
@@ -120,31 +120,20 @@ class _Reader:
         return 2 if self.in_class else _STATE
 
 
-_HOST = r"https?://(?:[a-z0-9-]+\.)*[a-z][a-z0-9-]*"  # in canonical form: lower case, no port, no address
-_PLAIN_PATTERN = re.compile(rf"({_HOST}(?:/[A-Za-z0-9_~-]+(?=/|$))*)(?:/[^.%\\{{}}]*)?")
-_PLAIN_TOPIC = re.compile(rf"{_HOST}(?:/(?!\.)[A-Za-z0-9_.~-]*)*(?:[?#].*)?")
+_LITERAL_BEGINNING = re.compile(
+    r"(https?://(?:[a-z0-9-]+\.)*[a-z][a-z0-9-]*/(?:[A-Za-z0-9_~-]+/)*)[A-Za-z0-9_~-]*"
+    r"(?:/(?:[^.%\\{}]|\\[dDsSwW])*)?"
+)
 
 
-def may_match(pattern: str, topic: str) -> bool:
-    """Whether it is worth asking the engine.
+@lru_cache(4096)
+def beginning(pattern: str) -> str:
+    """What the place of every topic begins with that the pattern selects, as far as it is certain; else nothing.
 
-    False only if it would say no: both texts are plain enough to stand as they are after canonicalization, and the
-    topic does not start with the pattern's fixed beginning. Hubs see one pattern a user; this keeps all but that
-    user's from being compiled and tried.
+    The last literal segment does not count: what follows may make its slash a part of what can be left out.
     """
-    beginning = _beginning(pattern)
-    return beginning is None or topic.startswith(beginning) or not _is_plain(topic)
-
-
-@lru_cache(16384)
-def _beginning(pattern: str) -> str | None:
-    found = _PLAIN_PATTERN.fullmatch(pattern)
-    return found[1] if found else None
-
-
-@lru_cache(64)
-def _is_plain(topic: str) -> bool:
-    return _PLAIN_TOPIC.fullmatch(topic) is not None
+    found = _LITERAL_BEGINNING.fullmatch(pattern)
+    return found[1] if found and "xn--" not in found[1] else ""
 
 
 class Compiled:

@@ -90,7 +90,9 @@ def test_an_empty_house_keeps_nothing() -> None:
     entered = [audiences.enter([matcher], []) for matcher in MATCHERS for _ in range(2)]
     for audience in entered:
         audiences.exit(audience)
-    kept = (audiences._all, audiences._index, audiences._patterns, audiences._lengths)
+    beginnings = (audiences._templates, audiences._url_patterns)
+    kept = [audiences._all, audiences._index._at]
+    kept += [part for each in beginnings for part in (each._matchers._at, each._lengths)]
     assert not any(kept)
 
 

@@ -89,7 +89,7 @@ async def test_a_store_that_is_away_is_an_error(spans: InMemorySpanExporter, mon
         def away(_update: object) -> object:
             raise TransportUnavailable("away")
 
-        monkeypatch.setattr(type(hub.hub.transport), "submit", lambda _self, update: away(update))
+        monkeypatch.setattr(type(hub.hub.transport), "submit", lambda _self, update, _answer: away(update))
         assert (await hub.post({"topic": TOPIC})).status_code == 503
         (span,) = named(spans, "mercure.publish")
     assert span.status.status_code is StatusCode.ERROR

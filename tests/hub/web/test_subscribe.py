@@ -383,8 +383,8 @@ async def test_a_subscriber_that_leaves_is_forgotten(served: Served) -> None:
         await served.live(2)
     await until(lambda: not served.hub.streams.open)
     assert not served.hub.streams.audiences._all
-    assert not served.hub.streams.audiences._index
-    assert not served.hub.streams.audiences._patterns
+    assert not served.hub.streams.audiences._index._at
+    assert not served.hub.streams.audiences._templates
 
 
 async def test_head_answers_like_get_without_a_body(served: Served) -> None:
