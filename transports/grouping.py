@@ -79,9 +79,11 @@ async def awaited(submit: Callable[[T, Callable[[R | BaseException], None]], Non
 
 def settle(future: Future[Any] | Told[Any], result: Any) -> None:
     """Deliver a result, or the exception that stands for it, to a caller that still waits."""
-    if future.done():
+    if isinstance(future, Told):
+        future.set_result(result)
+    elif future.done():
         return
-    if isinstance(result, BaseException):
+    elif isinstance(result, BaseException):
         future.set_exception(result)
     else:
         future.set_result(result)

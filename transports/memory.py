@@ -165,8 +165,11 @@ class MemoryTransport(Transport):
         if after < first - 1 and not (after == 0 and from_start):
             raise HistoryTrimmed
         start = max(after + 1, first)
+        count = max(0, min(limit, last + 1 - start))
+        at = self._slot(start)
         # Between the first and the last each place is taken.
-        return [self._ring[self._slot(at)] for at in range(start, min(start + limit, last + 1))]  # type: ignore[misc]
+        found: Sequence[Entry] = self._ring[at : at + count]  # type: ignore[assignment]
+        return found if len(found) == count else [*found, *self._ring[: count - len(found)]]  # type: ignore[list-item]
 
     async def position_of(self, event_id: str) -> Position | None:
         self._must_be_open()

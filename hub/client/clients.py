@@ -222,17 +222,14 @@ class AsyncClient(_Common):
             except Exception as error:
                 failures.append(error)
 
-        many = AT_ONCE if self._pipeline and await self._knows_keys() else UNSHARED
+        if self._idempotency.known is None:
+            with suppress(Unreachable):  # each publication asks again, as long as it has patience
+                await self._run(self._idempotency.find_out(self.url))
+        many = AT_ONCE if self._pipeline and self._idempotency.known else UNSHARED
         await asyncio.gather(*(work() for _ in range(at_once or many)))
         if failures:
             raise failures[0]
         return [ids[number] for number in range(len(ids))]
-
-    async def _knows_keys(self) -> bool:
-        if self._idempotency.known is None:
-            with suppress(Unreachable):  # each publication asks again, as long as it has patience
-                await self._run(self._idempotency.find_out(self.url))
-        return bool(self._idempotency.known)
 
     async def _publish(self, update: Update) -> str:
         return await self._run(self._publishing(update))

@@ -286,8 +286,10 @@ class Audiences:
                 if self._index.remove(place, audience) and isinstance(place, Matcher):
                     self._beginnings_of(place).remove(self._matching.beginning(place), place)
 
-    def of(self, update: Update) -> Iterator[Audience]:
+    def of(self, update: Update) -> Iterable[Audience]:
         """The audiences that get the update, each once."""
+        if not self._all:
+            return ()
         found: dict[Audience, None] = {}
         for topic in update.topics:
             found.update(dict.fromkeys(self._index.at(topic)))

@@ -29,6 +29,7 @@ on in uvicorn beyond its interface is listed in ``tests/hub/server/test_uvicorn.
 import asyncio
 import re
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
 from functools import lru_cache
@@ -181,6 +182,7 @@ class HubProtocol(HttpToolsProtocol):
         self.scheme = "https" if is_ssl(transport) else "http"
         self._owed: deque[Owed] = deque()
         self._repeats: Repeats | None = getattr(self.config.app, "repeats", None)
+        self._is_crowded: Callable[[], bool] | None = getattr(self.config.app, "is_crowded", None)
         self._bounds = HeadBounds(self.loop, transport.close)
         self._bounds.close_in(head.HEAD_TIMEOUT)
 
@@ -331,11 +333,11 @@ class HubProtocol(HttpToolsProtocol):
             self._body_timer = self.loop.call_later(BODY_WAIT, self._parse_held)
         elif data and self._owed:
             self._hold(data)
+        if self._owed and self._owed[0].answer is not None:
+            self._write_owed()
         if self._owed:
             self._idle = False
             self._bounds.close_in(inf)
-            if self._owed[0].answer is not None:
-                self._write_owed()
         if self._held:
             return b""
         self._fresh = found
@@ -351,7 +353,7 @@ class HubProtocol(HttpToolsProtocol):
         while data and len(self._owed) < MAX_OWED:
             found = head_of(data)
             again = None if found is None or self._repeats is None else self._repeats.get(self.scheme, found)
-            if found is None or again is None or self.config.app.is_crowded():  # type: ignore[union-attr]
+            if found is None or again is None or (self._is_crowded and self._is_crowded()):
                 # The parser would take all that comes behind the beginning of a head for pipelined requests.
                 return data, found, data is not begun and b"\r\n\r\n" not in data[:MAX_HEAD] and len(data) < MAX_HEAD
             end = found.end + found.length

@@ -40,7 +40,8 @@ class Application(Starlette):
     direct: Direct
     repeats: Repeats
     answers_on: Callable[[Scope], bool]
-    is_crowded: Callable[[], bool]
+    is_crowded: Callable[[], bool] | None
+    """None: there is no limit."""
     was_opened: Callable[[], bool]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,7 +58,7 @@ class Application(Starlette):
         elif scope["type"] == "http" and scope["path"].startswith(PATH) and not self.was_opened():
             logger.error("a request came to a hub that is not open: give your application hub.lifespan")
             await Problem(503, "the application has not opened its hub").response()(scope, receive, send)
-        elif scope["type"] == "http" and scope["method"] == "POST" and self.is_crowded():
+        elif scope["type"] == "http" and scope["method"] == "POST" and self.is_crowded and self.is_crowded():
             await crowded().response()(scope, receive, send)
         else:
             if self.authorize is not None and scope["type"] == "http" and scope["path"].startswith(_OF_THE_HUB):

@@ -197,7 +197,7 @@ class Hub:
         app.authorize = self._authorize
         app.was_opened = lambda: self._loop is not None
         app.answers_on = self.answers_on
-        app.is_crowded = lambda: self.crowded
+        app.is_crowded = (lambda: self.crowded) if self.limits.max_connections else None
         return app
 
     @cached_property

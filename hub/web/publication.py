@@ -26,15 +26,17 @@ _STRING = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 
 def parse_form(body: bytes) -> Form:
     """The fields of an ``application/x-www-form-urlencoded`` body, by name; `Problem` 400 or 413."""
+    form: Form = {}
     try:
-        fields = pairs(body, MAX_TOPICS + 100)
+        for name, value in pairs(body, MAX_TOPICS + 100):
+            if name in form:
+                form[name].append(value)
+            else:
+                form[name] = [value]
     except UnicodeDecodeError:
         raise Problem(400, "the form is not valid UTF-8") from None
     except OverflowError:
         raise Problem(413, f"the form has too many fields; {MAX_TOPICS} topics are the most") from None
-    form: Form = {}
-    for name, value in fields:
-        form.setdefault(name, []).append(value)
     return form
 
 

@@ -238,7 +238,8 @@ class Accepted:
             update = update_from(parse_form(body), publish.matching)
             if update.topics not in self._granted:
                 self._look_up(update.topics)
-            publish.limits.take_one(grants)
+            if publish.limits.publish_rate:
+                publish.limits.take_one(grants)
             if idempotency_key is not None:
                 key = key_from([idempotency_key.decode("latin-1")])
                 update = update._replace(idempotency_key=key, fingerprint=fingerprint(body))

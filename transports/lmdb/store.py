@@ -90,7 +90,7 @@ class Store:
         """Add all in one commit, durable on return. One result for each: what fails, fails alone."""
         if time.monotonic() >= self._look_at:
             self._must_be_ours()
-        size = sum(len(text) for _, text in records)
+        size = sum(len(record.text) for record in records)
         if len(records) == 1 and size > LARGEST * self._room and size > LARGEST * self._look_for_room():
             return [TransportFull(f"the update is larger than a 16th of the store's {self._room} bytes")]
         if len(records) > 1 and size > GROUP * self._room:
@@ -145,7 +145,7 @@ class Store:
         with self._environment.transaction(write=True) as txn:
             results = self._put(txn, records)
             if spare:
-                self._trim_after(txn, len(records), sum(len(text) for _, text in records), spare)
+                self._trim_after(txn, len(records), sum(len(record.text) for record in records), spare)
         return results
 
     def _trim_after(self, txn: lmdb.Transaction[bytes], count: int, size: int, spare: int) -> None:
@@ -164,8 +164,7 @@ class Store:
         position = newest(txn, self._environment.tables)
         results: list[Receipt | TransportError] = []
         updates, ids, keys = [], [], dict[bytes, Entry]()
-        for update, row in records:
-            key = digest(update.idempotency_key) if update.idempotency_key else b""
+        for update, row, name, key in records:
             first = key and (keys.get(key) or self._first_with(txn, key))
             if first:
                 same = first.update.fingerprint == update.fingerprint
@@ -173,8 +172,9 @@ class Store:
                 results.append(repetition if same else IdempotencyConflict())
                 continue
             position += 1
-            updates.append((number(position), row))
-            ids.append((digest(update.id), number(position)))
+            at = number(position)
+            updates.append((at, row))
+            ids.append((name, at))
             if key:
                 keys[key] = Entry(position, update)
             results.append(Receipt(position, update.id))

@@ -59,10 +59,15 @@ class Hurry:
 
 
 class Record(NamedTuple):
-    """An update and the row that stores it, made once."""
+    """An update and what stores it, made once, by the event loop: its row, and the keys of its id and its own key.
+
+    ``key``: empty for an update without an idempotency key.
+    """
 
     update: Update
     text: bytes
+    id: bytes
+    key: bytes
 
 
 class Appends(Protocol):

@@ -32,7 +32,7 @@ from transports.lmdb.presence import LMDBPresence, PresenceTables
 from transports.lmdb.relay import Relay, relay
 from transports.lmdb.rows import row_of
 from transports.lmdb.store import Store
-from transports.lmdb.tables import BadStore
+from transports.lmdb.tables import BadStore, digest
 from transports.lmdb.thread import CommitThread, Record
 from transports.lmdb.wakeup import Peers
 
@@ -141,7 +141,7 @@ class LMDBTransport(Transport):
 
     async def append(self, update: Update) -> Receipt:
         receipt: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
-        self._working().append(_record_of(update), receipt)
+        self._working().append(record_of(update), receipt)
         return await receipt
 
     def submit(self, update: Update, answer: Answer) -> None:
@@ -249,11 +249,13 @@ class LMDBTransport(Transport):
 
 
 def _submit(worker: CommitThread[Store], update: Update, answer: Answer) -> None:
-    worker.append(_record_of(update), Told(answer))
+    worker.append(record_of(update), Told(answer))
 
 
-def _record_of(update: Update) -> Record:
-    return Record(update, row_of(update, int(time.time() * 1000)))
+def record_of(update: Update) -> Record:
+    """What the thread needs to store it now."""
+    key = digest(update.idempotency_key) if update.idempotency_key else b""
+    return Record(update, row_of(update, int(time.time() * 1000)), digest(update.id), key)
 
 
 class Recent:

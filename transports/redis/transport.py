@@ -51,6 +51,9 @@ PAGE = 256
 ROOM = 256
 """Of the oldest, how many go at once when the server is out of memory; a node of a stream has about 100."""
 ROOM_TRIES = 16
+OWN = 512
+"""Appends of this process that are kept until its tail has them, each of less than `OWN_SIZE` bytes."""
+OWN_SIZE = 16 << 10
 BLOCK = 1000
 """Milliseconds that one XREAD waits, after which a tail looks whether its position is still in the stream."""
 
@@ -99,6 +102,8 @@ class RedisTransport(Transport):
         self._tell_skipped, self._skipped = Seldom(QUIET), 0
         self._tell_full = Seldom(QUIET)
         self._making_room = asyncio.Lock()
+        self._own: dict[Position, tuple[bytes, Update]] = {}
+        """What this process appended and its tail has not seen yet: the tail need not decode it."""
         self._appending: set[asyncio.Future[Any]] = set()
         """Appends for which room is being made."""
         self.presence = RedisPresence(lambda: self._open().reads, self._keys)
@@ -145,7 +150,8 @@ class RedisTransport(Transport):
 
     def submit(self, update: Update, answer: Answer) -> None:
         key, said = update.idempotency_key or "", self._parameters
-        command = ("EVALSHA", APPENDING, 4, *self._keys[:4], update.to_json(), update.id, key, said.size, said.ttl)
+        text = update.to_json()
+        command = ("EVALSHA", APPENDING, 4, *self._keys[:4], text, update.id, key, said.size, said.ttl)
 
         def replied(reply: Any) -> None:
             if isinstance(reply, TransportFull):
@@ -155,7 +161,12 @@ class RedisTransport(Transport):
                 appending.add_done_callback(self._appending.discard)
                 appending.add_done_callback(lambda done: answer(_receipt_of(outcome_of(done), update)))
             else:
-                answer(_receipt_of(reply, update))
+                receipt = _receipt_of(reply, update)
+                if isinstance(receipt, Receipt) and not receipt.repeated and len(text) < OWN_SIZE:
+                    self._own[receipt.position] = (text, update)
+                    if len(self._own) > OWN:
+                        del self._own[next(iter(self._own))]
+                answer(receipt)
 
         self._open().writes.send(Told(replied), command)
 
@@ -263,7 +274,10 @@ class RedisTransport(Transport):
         entries: list[Entry] = []
         for raw in raws:
             try:
-                entries.append(Entry(raw.position, raw.update()))
+                text, update = self._own.pop(raw.position, (b"", None))
+                if update is None or raw.fields.get(b"update") != text:
+                    update = raw.update()
+                entries.append(Entry(raw.position, update))
             except (ValueError, KeyError, TypeError, RecursionError) as error:
                 self._skip(raw, error)
         return entries

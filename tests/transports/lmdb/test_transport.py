@@ -28,10 +28,8 @@ from transports import (
 from transports.lmdb import file
 from transports.lmdb.directory import unusable
 from transports.lmdb.environment import Options
-from transports.lmdb.rows import row_of
 from transports.lmdb.store import Store
-from transports.lmdb.thread import Record
-from transports.lmdb.transport import LMDBTransport, Recent
+from transports.lmdb.transport import LMDBTransport, Recent, record_of
 from transports.testing.peer import Peer
 from transports.testing.suite import an_update, collect, fill, ids
 
@@ -81,7 +79,7 @@ def opened(directory: Path, **options: object) -> Store:
 
 
 def put(store: Store, *updates: Update) -> list[object]:
-    return list(store.append([Record(update, row_of(update, int(time.time() * 1000))) for update in updates]))
+    return list(store.append([record_of(update) for update in updates]))
 
 
 def rows(store: Store) -> dict[str, int]:
