@@ -99,10 +99,19 @@ def _publishing() -> Iterator[Bar]:
     yield Bar(text, "×", 5, 10, "publish/lmdb/64/rate", of="publish/lmdb/1/rate", least=True)
     counted = "CPU per publish with metrics against without, memory, 64 publishers"
     yield Bar(counted, "×", 1.02, 1.01, "metrics/counted/cost", of="metrics/uncounted/cost")
+    for hub, bar, stretch in (("memory", 2.4, 2.0), ("lmdb", 5.7, 4.5), ("redis", 6.0, 5.0)):
+        text = f"CPU per publish against Nchan, {hub}, 64 publishers"
+        yield Bar(text, "×", bar, stretch, f"publish/{hub}/64/cost", of="publish/Nchan/64/cost")
     for hub, bar, stretch in (("memory", 120, 60), ("lmdb", 140, 70)):
         for publishers in (16, 64):
             text, figure = f"CPU per publish, {hub}, {publishers} publishers", f"publish/{hub}/{publishers}/cost"
             yield Bar(text, "µs", bar, stretch, figure)
+
+
+def _latency() -> Iterator[Bar]:
+    for hub in ("memory", "lmdb"):
+        text = f"p99 from publish to delivery against Nchan: {hub}, 1,000 subscribers, 40 updates/s"
+        yield Bar(text, "×", 1.0, 0.8, f"latency/{hub}/1000/40/p99", of="latency/Nchan/1000/40/p99")
 
 
 def _history() -> Iterator[Bar]:
@@ -116,4 +125,4 @@ def _history() -> Iterator[Bar]:
     yield Bar("event loop lag p99, lmdb, during a herd of 10,000", "ms", 150, 50, "herd/lmdb/lag")
 
 
-BARS = [*_fan_out(), *_connections(), *_publishing(), *_history()]
+BARS = [*_fan_out(), *_connections(), *_publishing(), *_latency(), *_history()]

@@ -29,6 +29,8 @@ class Sample(NamedTuple):
     busy: float
     complete: bool
     kept_up: bool
+    answered: float
+    """p99 of the publisher's own wait."""
 
 
 @dataclass
@@ -58,6 +60,7 @@ class Contender:
             busy=busy / took,
             complete=complete,
             kept_up=rate == FAST or took < 1.05 * count / rate + 0.1,
+            answered=report["publish"].p99,
         )
 
     def warm(self) -> int:
@@ -78,8 +81,8 @@ def contending(kind: Kind, subscribers: int, publishers: int = 1) -> Iterator[Co
 
 def middle(samples: Sequence[Sample]) -> Sample:
     """The median of each figure."""
-    *figures, complete, kept_up = zip(*samples, strict=True)
-    return Sample(*map(median, figures), all(complete), all(kept_up))  # type: ignore[call-arg]
+    *figures, complete, kept_up, answered = zip(*samples, strict=True)
+    return Sample(*map(median, figures), all(complete), all(kept_up), median(answered))  # type: ignore[call-arg]
 
 
 def compare(
@@ -97,4 +100,18 @@ def compare(
             for each in contenders:
                 count = round(seconds * rate) if rate else pieces[each.server.name]
                 found.setdefault((each.server.name, rate), []).append(each.run(rate, count))
+    return {place: middle(samples) for place, samples in found.items()}
+
+
+def paced(kinds: Sequence[Kind], subscribers: int, rate: float) -> dict[tuple[str, str], Sample]:
+    """Every server in turn, three times: at this rate, and at half of what it can do itself, for two seconds."""
+    found: dict[tuple[str, str], list[Sample]] = {}
+    with ExitStack() as stack:
+        contenders = [stack.enter_context(contending(kind, subscribers)) for kind in kinds]
+        most = {each.server.name: each.run(FAST, each.warm()).rate / subscribers for each in contenders}
+        for _ in range(3):
+            for each in contenders:
+                for pace, wanted in ((f"{rate:.0f}", rate), ("half", most[each.server.name] / 2)):
+                    sample = each.run(wanted, max(10, round(2 * wanted)))
+                    found.setdefault((each.server.name, pace), []).append(sample)
     return {place: middle(samples) for place, samples in found.items()}

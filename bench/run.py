@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,10 +13,11 @@ from statistics import median
 
 from bench import connecting, counting, fanout, history, publishing
 from bench.load import SOURCES
-from bench.machine import HUB_CORE, pinned
+from bench.machine import HUB_CORE, LOAD_CORE, pinned
 from bench.servers import (
     LMDB,
     MEMORY,
+    PATH,
     PROGRAM,
     Kind,
     nchan,
@@ -146,11 +148,33 @@ def several(_servers: Servers, _quick: bool) -> Iterator[Figure]:
         yield f"workers/{name}/CPU-µs a publish", found.cost
 
 
+def clients(_servers: Servers, _quick: bool) -> Iterator[Figure]:
+    """Against a hub on LMDB, so that a publication is durable."""
+    with LMDB.running() as server, tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        url = f"http://{server.address[0]}:{server.address[1]}{PATH}"
+        command = [*pinned(LOAD_CORE), sys.executable, "-m", "bench.clients", url, folder]
+        found = subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=300).stdout
+    for way, figures in json.loads(found).items():
+        for what, value in figures.items():
+            yield f"clients/{way}/{what}", value
+
+
+def latency(servers: Servers, _quick: bool) -> Iterator[Figure]:
+    """At 40 a second, and at half of what each server can do; the publisher's own wait as well."""
+    kinds = [*servers.hubs[:2], *([servers.nchan] if servers.nchan else [])]
+    for subscribers in (1000, 8000):
+        for (name, pace), sample in fanout.paced(kinds, subscribers, 40).items():
+            for what in ("p50", "p99", "max", "answered"):
+                yield f"latency/{name}/{subscribers}/{pace}/{what}", float(getattr(sample, what))
+
+
 SECTIONS: dict[str, Callable[[Servers, bool], Iterator[Figure]]] = {
     "fanout": fan_out,
     "connect": connect,
     "idle": idle,
     "publish": publish,
+    "latency": latency,
+    "clients": clients,
     "metrics": metrics,
     "replay": replay,
     "herd": herd,
