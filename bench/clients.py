@@ -1,7 +1,7 @@
 """The library's own ways to publish, side by side: publications a second, and CPU-µs of the program for each.
 
-``python -m bench.clients URL FOLDER`` publishes to a hub that has the benchmark's key, and to one of its own that stores in
-that folder; a process of its own, on the load's core.
+``python -m bench.clients URL FOLDER`` publishes to a hub that has the benchmark's key, then to hubs in its own process,
+one of which stores in that folder. It runs on the core of the load.
 """
 
 import asyncio

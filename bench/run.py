@@ -20,6 +20,8 @@ from bench.servers import (
     PATH,
     PROGRAM,
     Kind,
+    centrifugo,
+    go_hub,
     nchan,
     own_patterns,
     private_topics,
@@ -40,11 +42,13 @@ class Servers:
     loop: Kind
     starlette: Kind
     nchan: Kind | None
+    given: Sequence[Kind] = ()
+    """Other servers, whose programs the environment names."""
 
     @property
     def others(self) -> Sequence[Kind]:
         """Hubs that somebody would use."""
-        return [self.starlette, *([self.nchan] if self.nchan else [])]
+        return [self.starlette, *([self.nchan] if self.nchan else []), *self.given]
 
     @property
     def all(self) -> Sequence[Kind]:
@@ -161,7 +165,7 @@ def clients(_servers: Servers, _quick: bool) -> Iterator[Figure]:
 
 def latency(servers: Servers, _quick: bool) -> Iterator[Figure]:
     """At 40 a second, and at half of what each server can do; the publisher's own wait as well."""
-    kinds = [*servers.hubs[:2], *([servers.nchan] if servers.nchan else [])]
+    kinds = [*servers.hubs[:2], *([servers.nchan] if servers.nchan else []), *servers.given]
     for subscribers in (1000, 8000):
         for (name, pace), sample in fanout.paced(kinds, subscribers, 40).items():
             for what in ("p50", "p99", "max", "answered"):
@@ -201,7 +205,8 @@ def measure(sections: Iterable[str], *, quick: bool) -> Results:
     results = Results()
     with ExitStack() as stack:
         stored = stack.enter_context(redis())
-        servers = Servers([MEMORY, LMDB, *([stored] if stored else [])], write_loop(), sse_starlette(), nchan())
+        hubs, given = [MEMORY, LMDB, *([stored] if stored else [])], [each for each in (go_hub(), centrifugo()) if each]
+        servers = Servers(hubs, write_loop(), sse_starlette(), nchan(), given)
         results.missing = [*([] if stored else ["redis"]), *([] if servers.nchan else ["Nchan"])]
         for name in sections:
             print(f"{name} … ", end="", file=sys.stderr, flush=True)

@@ -1,5 +1,6 @@
 """What is measured: the hub with each of its stores, and the baselines. Each a process of its own on the hub's core."""
 
+import json
 import os
 import shutil
 import socket
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import quote
 
 from bench.load import STAMP, compiled
 from bench.machine import HUB_CORE, LOAD_CORE, cpu_seconds, pinned, resident
@@ -243,6 +245,62 @@ http {{
   }}
 }}
 """
+
+
+CADDYFILE = """
+{{
+  admin off
+  auto_https off
+}}
+http://:{port} {{
+  mercure {{
+    transport local
+    protocol_version_compatibility 8
+    resource_identifier http://localhost/.well-known/mercure
+    publisher_jwt "{key}" HS256
+    subscriber_jwt "{key}" HS256
+    anonymous
+  }}
+}}
+"""
+
+
+def go_hub() -> Kind | None:
+    """The Go hub with its store in memory, where ``BENCH_GO`` names its program."""
+    program = os.environ.get("BENCH_GO")
+
+    def command(port: int, folder: Path) -> Sequence[str | Path]:
+        configuration = folder / "Caddyfile"
+        configuration.write_text(CADDYFILE.format(port=port, key=KEY))
+        return [program or "", "run", "--config", configuration]
+
+    return Kind("Go hub", command, lambda: mercure().client()) if program else None
+
+
+def centrifugo() -> Kind | None:
+    """Centrifugo with its engine in memory, where ``BENCH_CENTRIFUGO`` names its program."""
+    program = os.environ.get("BENCH_CENTRIFUGO")
+
+    def command(port: int, folder: Path) -> Sequence[str | Path]:
+        configuration = folder / "config.json"
+        settings = {
+            "http_server": {"address": "127.0.0.1", "port": str(port)},
+            "http_api": {"key": KEY},
+            "client": {"insecure": True, "allowed_origins": ["*"]},
+            "uni_sse": {"enabled": True},
+            "channel": {"without_namespace": {"history_size": 100, "history_ttl": "300s"}},
+            "log": {"level": "error"},
+        }
+        configuration.write_text(json.dumps(settings))
+        return [program or "", "--config", configuration]
+
+    connect = quote(json.dumps({"subs": {"bench": {}}}))
+    body = json.dumps({"channel": "bench", "data": {"text": DATA}})
+    client = Client(
+        head("GET", f"/connection/uni_sse?cf_connect={connect}", "Accept: text/event-stream"),
+        post("/api/publish", body, f"X-API-Key: {KEY}", "Content-Type: application/json"),
+    )
+    return Kind("Centrifugo", command, lambda: client) if program else None
 
 
 def nchan() -> Kind | None:

@@ -61,6 +61,8 @@ async def answers(served: Served, parts: list[bytes], pause: float = 0.0) -> byt
     said = said.replace(b"HTTP/1.1 100 Continue\r\n\r\n", b"")  # only if the body was not there yet
     said = re.sub(rb"date: [^\r]*", b"date: now", said)
     said = re.sub(rb"retry-after: \d+", b"retry-after: soon", said)
+    # What is no request is judged by the segment that it stands in, as far as the parser had it.
+    said = re.sub(rb"HTTP/1.1 (?:400|501) [^\r]*\r\ncontent-type: text/plain.*", b"rejected", said, flags=re.DOTALL)
     return re.sub(rb"urn:uuid:[0-9a-f-]{36}", b"urn:uuid", said)
 
 
