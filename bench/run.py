@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from statistics import median
 
-from bench import connecting, counting, fanout, history, publishing
+from bench import connecting, counting, fanout, history, publishing, scale
 from bench.load import SOURCES
 from bench.machine import HUB_CORE, LOAD_CORE, pinned
 from bench.servers import (
@@ -22,6 +22,7 @@ from bench.servers import (
     Kind,
     centrifugo,
     go_hub,
+    hub,
     nchan,
     own_patterns,
     private_topics,
@@ -172,6 +173,15 @@ def latency(servers: Servers, _quick: bool) -> Iterator[Figure]:
                 yield f"latency/{name}/{subscribers}/{pace}/{what}", float(getattr(sample, what))
 
 
+def several_on_one_store(servers: Servers, _quick: bool) -> Iterator[Figure]:
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        kinds = {"lmdb": hub("shared", f"lmdb://{folder}/data?lock=shared")}
+        kinds |= {each.name: each for each in servers.hubs if each.name == "redis"}
+        for name, kind in kinds.items():
+            for (processes, subscribers), cost in scale.scaled(kind).items():
+                yield f"scale/{name}/{processes} processes/{subscribers} subscribers", cost
+
+
 SECTIONS: dict[str, Callable[[Servers, bool], Iterator[Figure]]] = {
     "fanout": fan_out,
     "connect": connect,
@@ -185,6 +195,7 @@ SECTIONS: dict[str, Callable[[Servers, bool], Iterator[Figure]]] = {
     "lag": lag,
     "audiences": audiences,
     "workers": several,
+    "scale": several_on_one_store,
 }
 
 QUICK = ("fanout", "connect", "idle", "publish", "audiences")

@@ -429,6 +429,26 @@ def _histories() -> Iterator[None]:
         raise Failure(error) from None
 
 
+@main.command("plan")
+@click.option("--subscribers", type=click.IntRange(1), required=True, help="That are connected at the same time.")
+@click.option("--updates", type=click.FloatRange(0, min_open=True), required=True, help="That are published a second.")
+@click.option("--size", default="1KiB", show_default=True, help="Of one update's data.")
+@click.option("--share", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="Of them that one gets.")
+@click.option("--store", type=click.Choice(["memory", "lmdb", "redis"]), default="redis", show_default=True)
+@click.option("--busy", type=click.FloatRange(0.05, 1), default=0.6, show_default=True, help="Of a core, at most.")
+@click.option("--speed", type=click.FloatRange(0.1), default=1.0, show_default=True, help="Of a core: docs/scale.md.")
+def plan_command(subscribers: int, updates: float, size: str, share: float, store: str, **how: float) -> None:
+    """Say how many processes a load takes, by the model of docs/scale.md."""
+    from hub.cli.planning import COSTS, Load, lines, plan
+    from transports.urls import size_in_bytes
+
+    try:
+        load_ = Load(subscribers, updates, size_in_bytes(size), share)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--size") from None
+    click.echo("\n".join(lines(plan(load_, COSTS[store], **how), how["busy"])))
+
+
 @main.command("migrate-check")
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
 def migrate_check(files: tuple[str, ...]) -> None:

@@ -164,6 +164,8 @@ class HubProtocol(HttpToolsProtocol):
     """The head of the request that it has read last, if it can be known from now on."""
     _held = b""
     """Requests that are read once those before them have their answers, or more of the first has come."""
+    _has_taken = False
+    """Whether any was taken past the parser: then the beginning of a head is probably that of another."""
     _taking = False
     """Whether requests are being taken past the parser: their answers are written after that, together."""
     _answering = False
@@ -331,7 +333,7 @@ class HubProtocol(HttpToolsProtocol):
             self._idle = True  # for the parser, which has not seen its head
             self._bounds.close_in(head.HEAD_TIMEOUT)
             self._body_timer = self.loop.call_later(BODY_WAIT, self._parse_held)
-        elif data and self._owed:
+        elif data and (self._owed or self.flow.write_paused):  # the latter: its client reads no answers
             self._hold(data)
         if self._owed and self._owed[0].answer is not None:
             self._write_owed()
@@ -349,13 +351,12 @@ class HubProtocol(HttpToolsProtocol):
 
     def _taken_from(self, data: bytes) -> tuple[bytes, Head | None, bool]:
         """What is left, its head if that is whole, and whether it is the beginning of a request that may be taken."""
-        begun = data
-        while data and len(self._owed) < MAX_OWED:
+        while data and len(self._owed) < MAX_OWED and not self.flow.write_paused:
             found = head_of(data)
             again = None if found is None or self._repeats is None else self._repeats.get(self.scheme, found)
             if found is None or again is None or (self._is_crowded and self._is_crowded()):
                 # The parser would take all that comes behind the beginning of a head for pipelined requests.
-                return data, found, data is not begun and b"\r\n\r\n" not in data[:MAX_HEAD] and len(data) < MAX_HEAD
+                return data, found, self._has_taken and len(data) < MAX_HEAD and b"\r\n\r\n" not in data
             end = found.end + found.length
             if len(data) < end:
                 return data, found, found.length <= SMALL_BODY
@@ -364,7 +365,7 @@ class HubProtocol(HttpToolsProtocol):
             if not again(data[found.end : end], found.idempotency_key, owed):
                 self._owed.pop()
                 return data, found, False
-            data = data[end:]
+            self._has_taken, data = True, data[end:]
         return data, None, False
 
     def _hold(self, data: bytes) -> None:
@@ -422,6 +423,11 @@ class HubProtocol(HttpToolsProtocol):
             self._bounds.close_in(self.timeout_keep_alive)
             if self._held and self._body_timer is None:
                 self.loop.call_soon(self._read_held)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._held and self._body_timer is None:
+            self.loop.call_soon(self._read_held)
 
     def shutdown(self) -> None:
         """Called by the server at its end."""
