@@ -14,6 +14,7 @@ import pytest
 
 from hub.config.settings import Settings
 from hub.lifecycle import State
+from hub.server.http1 import HubProtocol
 from hub.web.repeats import MAX_HEADS, Repeats, head_of, is_plain
 from tests.hub.serving import DEADLINE, PUBLISHER, TOPIC, Served, serving, token, until
 from transports import Answer, Receipt, Update
@@ -252,8 +253,9 @@ async def test_a_publisher_that_reads_no_answers(served: Served) -> None:
     writing = asyncio.create_task(write())
     await until(lambda: bool(served.server.server_state.connections))
     (protocol,) = served.server.server_state.connections
+    assert isinstance(protocol, HubProtocol)
     await until(lambda: protocol.flow.write_paused and protocol.flow.read_paused)
-    assert protocol.transport.get_write_buffer_size() < 256 * 1024  # type: ignore[union-attr]
+    assert protocol.transport.get_write_buffer_size() < 256 * 1024
     stored = (await served.hub.transport.last())[0]
     assert stored < count
     writer.transport.resume_reading()  # type: ignore[attr-defined]
