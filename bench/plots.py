@@ -16,6 +16,8 @@ COLOURS = {
     "write() loop": "#6b7280",
     "Nchan": "#f59e0b",
     "sse-starlette": "#ef4444",
+    "Go hub": "#16a34a",
+    "Centrifugo": "#9333ea",
 }
 SIZE = (8, 4)
 

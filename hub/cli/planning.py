@@ -25,9 +25,9 @@ class Costs(NamedTuple):
 
 
 COSTS = {
-    "memory": Costs(65, 0, 8, 260),
-    "lmdb": Costs(100, 120, 8, 260),
-    "redis": Costs(105, 80, 8, 260),
+    "memory": Costs(65, 0, 9, 235),
+    "lmdb": Costs(100, 120, 9, 235),
+    "redis": Costs(110, 110, 9, 235),
 }
 CONNECTION_MEMORY = 3 << 10
 """Bytes of the process; the kernel's buffers come to that, and grow where readers are slow."""

@@ -12,7 +12,7 @@ The next request opens a new connection. What `publish` costs here is a tenth of
 import asyncio
 import ssl
 from collections import deque
-from typing import Final
+from typing import Final, cast
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -96,8 +96,7 @@ class _Connection(asyncio.Protocol):
         self.on_message_begin()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - create_connection makes no other
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
 
     async def ask(self, request: bytes, timeout: float) -> Outcome:
         """Its answer. After ``timeout`` the connection is given up, for every answer on it would come later still."""

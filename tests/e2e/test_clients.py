@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from signal import SIGKILL
 
@@ -182,6 +182,76 @@ async def test_the_blocking_client() -> None:
         assert sorted(ids) == sorted(seen)
         with Client(served.url) as client, pytest.raises(RuntimeError, match="AsyncClient"):
             client.publish(TOPIC)
+
+
+class Stops(Exception):
+    """Of the test's own."""
+
+
+async def test_many_until_one_fails() -> None:
+    """What is under way is finished, nothing more is begun, and the first failure is raised."""
+    async with serving() as served, AsyncClient(served.url, token=token(publish=["urn:a"])) as client:
+        begun: list[int] = []
+
+        def updates() -> Iterator[Update]:
+            for number in range(100):
+                begun.append(number)
+                yield Update("urn:b" if number == 5 else "urn:a", str(number))
+
+        with pytest.raises(Refused, match="does not grant"):
+            await client.publish_many(updates(), at_once=4)
+        assert 5 < len(begun) < 20
+        stored = (await served.hub.transport.last())[0]
+        assert stored == len(begun) - 1
+
+        def broken() -> Iterator[Update]:
+            yield Update("urn:a")
+            raise Stops
+
+        with pytest.raises(Stops):
+            await client.publish_many(broken())
+
+
+async def test_a_token_that_ends_between_attempts() -> None:
+    """Each attempt asks for the token anew."""
+    given: list[str] = []
+
+    def gives() -> str:
+        given.append("x" if not given else token(publish=["*"]))
+        return given[-1]
+
+    answers = [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\n1",
+        b"HTTP/1.1 429 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+    ]
+    tokens: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if head.startswith(b"GET"):
+            writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        else:
+            tokens.append(head)
+            writer.write(
+                answers.pop() if answers else b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\n1"
+            )
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}{PATH}"
+        async with AsyncClient(url, token=gives) as client:
+            assert await client.publish(TOPIC) == "1"
+    assert [given[number].encode() in head for number, head in enumerate(tokens)] == [True, True]
+    assert given[0] != given[1]
+
+
+async def test_nothing_is_left_behind() -> None:
+    """No task, once a client and what it did are over."""
+    before = asyncio.all_tasks()
+    async with serving() as served, AsyncClient(served.url, token=WRITER) as client:
+        await client.publish_many(Update(TOPIC, str(number)) for number in range(50))
+        assert len(await taken(client, 50, last_event_id="earliest")) == 50
+    await until(lambda: asyncio.all_tasks() == before)
 
 
 @asynccontextmanager
