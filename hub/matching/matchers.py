@@ -9,7 +9,7 @@ from urllib.parse import quote, urlsplit
 from urlpattern import URLPattern
 
 from hub.matching import urlpatterns
-from hub.matching.plainpatterns import Places, PlainPattern
+from hub.matching.plainpatterns import Places, PlainPattern, selects_all_below
 from hub.matching.uritemplates import CostlyTemplate, InvalidTemplate, Template
 
 MAX_MATCHERS = 1_000
@@ -109,7 +109,10 @@ class Matching:
         if kind == "exact" or len(topic) > MAX_TOPIC:
             return False
         if kind == "urlpattern":
-            plain, place = self._plain(pattern), self.place(topic)
+            place = self.place(topic)
+            if place is not None and selects_all_below(pattern, place):
+                return True
+            plain = self._plain(pattern)
             if plain is not None:
                 return place is not None and plain.matches(place)
             beginning = urlpatterns.beginning(pattern)

@@ -27,10 +27,20 @@ _ORIGIN = r"https?://(?:[a-z0-9-]+\.)*[a-z][a-z0-9-]*(?::[1-9][0-9]{0,4})?"
 """In canonical form, but for punycode and the ports that the scheme has anyway."""
 _PATTERN = re.compile(rf"({_ORIGIN})?(/[^/].*|/)", re.DOTALL)
 _TOPIC = re.compile(rf"(({_ORIGIN})(?:/(?!\.)[A-Za-z0-9_.~!$&'()*+,;=:@-]*)+)(?:[?#][^\ud800-\udfff]*)?")
+_ALL_BELOW = re.compile(rf"{_ORIGIN}(?:/[A-Za-z0-9_.~!$&',;=@-]*)*/\*")
 _DEFAULT = re.compile(r"http:.*:80|https:.*:443")
 _LITERAL = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.~!$&',;=@-]*")
 _NAME = re.compile(r":([A-Za-z_][A-Za-z0-9_]*)([?+*]?)")
 _PARTLY = re.compile(r"((?!\.)[A-Za-z0-9_.~!$&',;=@-]+)\*")
+
+
+def selects_all_below(pattern: str, place: str) -> bool:
+    """Whether the pattern ends with its only wildcard, and the place lies below what comes before it.
+
+    The most usual pattern, one a user, needs no more: it is not even taken apart. A place is canonical, so that what it
+    begins with is.
+    """
+    return place.startswith(pattern[:-1]) and _ALL_BELOW.fullmatch(pattern) is not None
 
 
 class _Segment(NamedTuple):
