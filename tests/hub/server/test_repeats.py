@@ -134,7 +134,7 @@ def sequence(number: int) -> list[bytes]:
 
 async def test_the_short_way_answers_as_the_long_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """Byte for byte, over sequences that the seed makes, on one connection each."""
-    limits = {"server.head.HEAD_TIMEOUT": 0.6, "server.http1.BODY_WAIT": 0.1, "web.forms.BODY_TIMEOUT": 0.3}
+    limits = {"server.head.HEAD_TIMEOUT": 1.2, "server.http1.BODY_WAIT": 0.2, "web.forms.BODY_TIMEOUT": 0.8}
     for name, seconds in limits.items():
         monkeypatch.setattr(f"hub.{name}", seconds)
 
