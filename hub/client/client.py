@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from urllib.parse import urlencode, urlsplit
 
-from hub.client.protocol import Cursor, Refused, Unreachable, address_of, bearer, form_of, judge
+from hub.client.protocol import Cursor, Refused, Unreachable, address_of, bearer, form_of, judge, reason_of, target_of
 from hub.client.sse_parser import Event, Parser
 
 CONNECT_TIMEOUT = 10.0
@@ -113,7 +113,7 @@ def _read(response: HTTPResponse) -> bytes:
     try:
         return response.read1(65536)
     except (OSError, HTTPException) as error:
-        raise Unreachable(f"the stream broke off ({_reason(error)})") from error
+        raise Unreachable(f"the stream broke off ({reason_of(error)})") from error
 
 
 def _last_event_id_of(response: HTTPResponse) -> str | None:
@@ -156,20 +156,15 @@ def _ask(
     connection: HTTPConnection, method: str, url: str, headers: Mapping[str, str], body: str | None
 ) -> HTTPResponse:
     parts = urlsplit(url)
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
-        connection.request(method, target, body, {name: value.encode() for name, value in headers.items()})
+        connection.request(method, target_of(url), body, {name: value.encode() for name, value in headers.items()})
         return connection.getresponse()
     except (OSError, HTTPException) as error:
-        raise Unreachable(f"{parts.scheme}://{parts.netloc} does not answer ({_reason(error)})") from error
+        raise Unreachable(f"{parts.scheme}://{parts.netloc} does not answer ({reason_of(error)})") from error
 
 
 def _content(response: HTTPResponse) -> str:
     try:
         return response.read(_LARGEST_ANSWER).decode("utf-8", "replace")
     except (OSError, HTTPException) as error:
-        raise Unreachable(f"the answer broke off ({_reason(error)})") from error
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise Unreachable(f"the answer broke off ({reason_of(error)})") from error

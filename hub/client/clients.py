@@ -34,6 +34,7 @@ from hub.client.protocol import (
     hub_in,
     judge,
     publishing,
+    reason_of,
     retry_after_of,
 )
 from hub.client.sse_parser import Event, Parser
@@ -145,9 +146,7 @@ def _answer(response: httpx.Response) -> Answer:
 
 
 def _no_answer(error: httpx.TransportError) -> NoAnswer:
-    return NoAnswer(
-        f"the hub does not answer ({str(error) or type(error).__name__})", not isinstance(error, _NEVER_SENT)
-    )
+    return NoAnswer(f"the hub does not answer ({reason_of(error)})", not isinstance(error, _NEVER_SENT))
 
 
 def _discovered(response: httpx.Response) -> tuple[str, str | None]:

@@ -19,7 +19,7 @@ from urllib.request import getproxies, proxy_bypass
 import httptools
 import httpx
 
-from hub.client.protocol import Answer, NoAnswer, Outcome, Request
+from hub.client.protocol import Answer, NoAnswer, Outcome, Request, reason_of, target_of
 
 LARGEST_ANSWER: Final = 64 * 1024
 """Bytes of a body; a hub answers with an id or a sentence."""
@@ -56,8 +56,7 @@ class Pipeline:
                     try:
                         connection = self._connection = await self._connect()
                     except (OSError, TimeoutError) as error:
-                        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-                        return NoAnswer(f"the hub does not answer ({why})", sent=False)
+                        return NoAnswer(f"the hub does not answer ({reason_of(error)})", sent=False)
         return await connection.ask(self._bytes_of(request), self._timeout)
 
     async def close(self) -> None:
@@ -75,9 +74,7 @@ class Pipeline:
         return connection
 
     def _bytes_of(self, request: Request) -> bytes:
-        parts = urlsplit(request.url)
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        lines = [f"{request.method} {target} HTTP/1.1", f"Host: {self._netloc}"]
+        lines = [f"{request.method} {target_of(request.url)} HTTP/1.1", f"Host: {self._netloc}"]
         lines += [f"{name}: {value}" for name, value in request.headers.items()]
         body = request.body or b""
         return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body

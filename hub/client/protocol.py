@@ -99,6 +99,17 @@ def judge(status: int, headers: Mapping[str, str], text: str, reason: str) -> No
     raise Refused(status, f"{status}: {detail}")
 
 
+def target_of(url: str) -> str:
+    """What the request line has of the URL (RFC 9112, section 3.2.1)."""
+    parts = urlsplit(url)
+    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+
+def reason_of(error: Exception) -> str:
+    """Why there is no answer, in a few words."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
 def retry_after_of(headers: Mapping[str, str]) -> float:
     """Seconds; 0 where it is not said, or as a date."""
     said = headers.get("Retry-After") or ""

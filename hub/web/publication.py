@@ -85,23 +85,21 @@ def _topics(topics: Sequence[str], matching: Matching) -> tuple[str, ...]:
     if len(topics) > MAX_TOPICS:
         raise Problem(413, f"{len(topics)} topics; {MAX_TOPICS} are the most")
     for topic in topics:
-        if (problem := _problem_of(topic, matching)) is not None:
-            raise problem
+        check_topic(topic, matching)
     return tuple(topics) if len(topics) == 1 else tuple(dict.fromkeys(topics))
 
 
 @lru_cache(CHECKED)
-def _problem_of(topic: str, matching: Matching) -> Problem | None:
-    """Why nothing can be published to the topic."""
-    try:
-        _check_text("topic", topic)
-    except Problem as problem:
-        return problem.with_traceback(None)
+def check_topic(topic: str, matching: Matching) -> None:
+    """`Problem` 400 or 413: nothing can be published to the topic.
+
+    Only what raises nothing is kept: an exception that is raised again holds on to all that it passed before.
+    """
+    _check_text("topic", topic)
     if topic == "*":
-        return Problem(400, "the topic '*' is reserved: it is the wildcard of matchers")
+        raise Problem(400, "the topic '*' is reserved: it is the wildcard of matchers")
     if matching.is_reserved(topic):
-        return Problem(400, "a topic addresses the hub's own namespace, which only the hub publishes to")
-    return None
+        raise Problem(400, "a topic addresses the hub's own namespace, which only the hub publishes to")
 
 
 def _check_text(name: str, text: str) -> None:

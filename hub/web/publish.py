@@ -225,7 +225,7 @@ class Accepted:
     def __init__(self, publish: Publish, grants: Grants, cors: RawHeaders) -> None:
         self._publish, self._grants, self._cors = publish, grants, cors
         self._headers = [_TEXT, *cors]
-        self._granted: dict[tuple[str, ...], bool] = {}
+        self._granted: set[tuple[str, ...]] = set()
         """Topics that the token grants for certain."""
 
     def __call__(self, body: bytes, idempotency_key: bytes | None, replies: Replies) -> bool:
@@ -253,7 +253,7 @@ class Accepted:
         self._publish.authorizer.allow_publish(self._grants, topics)
         if len(self._granted) >= GRANTED:
             self._granted.clear()
-        self._granted[topics] = True
+        self._granted.add(topics)
 
     def _stored(self, replies: Replies, began: float, result: Receipt | BaseException) -> None:
         publish = self._publish

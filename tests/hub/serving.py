@@ -99,6 +99,12 @@ class Served:
 
     async def stalled(self, header: str = "") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A raw subscription with small buffers that reads nothing before it is told to `go_on`."""
+        reader, writer = await self.narrow()
+        writer.write(_request(header))
+        return reader, writer
+
+    async def narrow(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A raw connection with small buffers that reads nothing yet."""
         connection = socket.socket()
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.setblocking(False)
@@ -106,7 +112,6 @@ class Served:
         reader, writer = await asyncio.open_connection(sock=connection, limit=4096)
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         self._writers.append(writer)
-        writer.write(_request(header))
         return reader, writer
 
     async def hang_up(self) -> None:

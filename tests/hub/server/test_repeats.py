@@ -4,7 +4,6 @@ import asyncio
 import os
 import random
 import re
-import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -16,6 +15,7 @@ from hub.config.settings import Settings
 from hub.lifecycle import State
 from hub.server.http1 import HubProtocol
 from hub.web.repeats import MAX_HEADS, Repeats, head_of, is_plain
+from tests.hub.server.test_http1 import exchange
 from tests.hub.serving import DEADLINE, PUBLISHER, TOPIC, Served, serving, token, until
 from transports import Answer, Receipt, Update
 from transports.memory import MemoryTransport
@@ -52,14 +52,7 @@ def known(served: Served) -> int:
 
 async def answers(served: Served, parts: list[bytes], pause: float = 0.0) -> bytes:
     """All that one connection gets for these segments until it is closed, without what is another each time."""
-    reader, writer = await served.raw(b"")
-    for part in parts:
-        writer.write(part)
-        await writer.drain()
-        await asyncio.sleep(pause)
-    async with asyncio.timeout(DEADLINE):
-        said = await reader.read()
-    writer.close()
+    said = await exchange(served, *parts, pause=pause)
     said = said.replace(b"HTTP/1.1 100 Continue\r\n\r\n", b"")  # only if the body was not there yet
     said = re.sub(rb"date: [^\r]*", b"date: now", said)
     said = re.sub(rb"retry-after: \d+", b"retry-after: soon", said)
@@ -238,12 +231,7 @@ async def test_many_at_once_on_one_connection(served: Served) -> None:
 async def test_a_publisher_that_reads_no_answers(served: Served) -> None:
     """Gets no more of them than fit into its socket and a buffer; the rest of its requests wait until it reads."""
     count, chunk = 20_000, b"".join(post(form(number)) for number in range(200))
-    connection = socket.socket()
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    connection.setblocking(False)
-    await asyncio.get_running_loop().sock_connect(connection, served.address)
-    reader, writer = await asyncio.open_connection(sock=connection, limit=4096)
-    writer.transport.pause_reading()  # type: ignore[attr-defined]
+    reader, writer = await served.narrow()
 
     async def write() -> None:
         for _ in range(count // 200):

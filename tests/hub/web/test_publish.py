@@ -330,3 +330,14 @@ async def test_other_methods_are_405(served: Served) -> None:
     """PUT means nothing here."""
     response = await served.client.put(served.url)
     assert response.status_code == 405
+
+
+def test_what_is_refused_again_holds_on_to_nothing() -> None:
+    """Each refusal is a `Problem` of its own: one that is raised again grows by the frames that it passes."""
+    matching = Matching("https://localhost/.well-known/mercure")
+    raised = []
+    for _ in range(2):
+        with pytest.raises(Problem, match="own namespace") as caught:
+            update_from({"topic": ["/.well-known/mercure"]}, matching)
+        raised.append(caught.value)
+    assert raised[0] is not raised[1]
