@@ -57,7 +57,11 @@ class Pipeline:
                         connection = self._connection = await self._connect()
                     except (OSError, TimeoutError) as error:
                         return NoAnswer(f"the hub does not answer ({reason_of(error)})", sent=False)
-        return await connection.ask(self._bytes_of(request), self._timeout)
+        body = request.body or b""
+        lines = [f"{request.method} {target_of(request.url)} HTTP/1.1", f"Host: {self._netloc}"]
+        lines += [f"{name}: {value}" for name, value in request.headers.items()]
+        head = "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""])
+        return await connection.ask(head.encode() + body, self._timeout)
 
     async def close(self) -> None:
         """End the connection, and wait until its socket is closed."""
@@ -72,12 +76,6 @@ class Pipeline:
             loop = asyncio.get_running_loop()
             _, connection = await loop.create_connection(_Connection, self._host, self._port, ssl=self._tls)
         return connection
-
-    def _bytes_of(self, request: Request) -> bytes:
-        lines = [f"{request.method} {target_of(request.url)} HTTP/1.1", f"Host: {self._netloc}"]
-        lines += [f"{name}: {value}" for name, value in request.headers.items()]
-        body = request.body or b""
-        return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
 
 
 class _Connection(asyncio.Protocol):
