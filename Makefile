@@ -109,11 +109,11 @@ LISTED := python3.11 -c 'import sys, tomllib; table = tomllib.load(open("pyproje
 pins:
 	python3.11 -m venv .venv/pins
 	.venv/pins/bin/pip install --quiet --upgrade pip pip-tools
-	$(COMPILE) --extra redis --extra migrate --output-file requirements.txt pyproject.toml
-	$(COMPILE) --extra redis --extra migrate --extra otel -c requirements.txt --output-file requirements-otel.txt pyproject.toml
+	$(COMPILE) --extra redis --extra postgres --extra migrate --output-file requirements.txt pyproject.toml
+	$(COMPILE) --extra redis --extra postgres --extra migrate --extra otel -c requirements.txt --output-file requirements-otel.txt pyproject.toml
 	$(LISTED) build-system requires | $(COMPILE) -c requirements.txt --output-file requirements-build.txt -
 	$(LISTED) dependency-groups dev \
-	  | $(COMPILE) --extra redis --extra migrate --extra otel -c requirements-otel.txt -c requirements-build.txt --output-file requirements-dev.txt pyproject.toml -
+	  | $(COMPILE) --extra redis --extra postgres --extra migrate --extra otel -c requirements-otel.txt -c requirements-build.txt --output-file requirements-dev.txt pyproject.toml -
 	$(LISTED) dependency-groups bench | $(COMPILE) -c requirements-dev.txt --output-file requirements-bench.txt -
 	$(LISTED) dependency-groups docs | $(COMPILE) -c requirements-dev.txt --output-file requirements-docs.txt -
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +17,9 @@ PACKAGES = {
     "go": "golang-go",
     "haproxy": "haproxy",
     "nginx": "nginx",
+    "pgbouncer": "pgbouncer",
     "php": "php-cli",
+    "postgres": "postgresql",
     "promtool": "prometheus",
     "redis-cli": "redis-tools",
     "redis-server": "redis-server",
@@ -27,9 +30,18 @@ missing: set[str] = set()
 """What tests of this run have looked for and not found."""
 
 
+def found(program: str) -> str | None:
+    """Its path. Debian keeps a server of PostgreSQL for each version, and has on the PATH what lists them."""
+    path = os.environ.get("PATH", os.defpath)
+    if shutil.which("pg_lsclusters"):
+        versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda each: int(each.parent.name))
+        path = os.pathsep.join([path, *map(str, reversed(versions))])
+    return shutil.which(program, path=path)
+
+
 def needs(*programs: str) -> None:
     """Skip the test unless all of them are on the PATH. In continuous integration it fails: there they all belong."""
-    lacking = [program for program in programs if shutil.which(program) is None]
+    lacking = [program for program in programs if found(program) is None]
     if not lacking:
         return
     missing.update(lacking)

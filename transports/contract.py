@@ -62,7 +62,7 @@ class Update(NamedTuple):
         return _as_json(fields).encode()
 
     @classmethod
-    def from_json(cls, text: bytes) -> Self:
+    def from_json(cls, text: str | bytes) -> Self:
         """The reverse of `to_json`; unknown fields are ignored. ValueError, KeyError, TypeError if it is none."""
         fields: dict[str, Any] = json.loads(text)
         fields["topics"] = tuple(fields["topics"])
@@ -163,13 +163,19 @@ Answer = Callable[[Receipt | BaseException], None]
 
 
 class History(NamedTuple):
-    """How much a log holds now; None: the store can't tell. ``oldest``: when its oldest entry came, in Unix seconds."""
+    """How much a log holds now; None: the store can't tell. ``oldest``: when its oldest entry came, in Unix seconds.
+
+    ``waiting``: updates that were published by other ways and are not in the log yet; ``waiting_seconds``: the age of
+    the oldest of them.
+    """
 
     entries: int | None
     bytes: int | None
     oldest: float | None
     oldest_id: str | None
     newest_id: str
+    waiting: int | None = None
+    waiting_seconds: float | None = None
 
 
 class TransportError(Exception):
@@ -177,10 +183,14 @@ class TransportError(Exception):
 
 
 class InvalidTransport(TransportError):
-    """The URL, or what it points at, cannot serve as a log; this ends the start of a hub."""
+    """The URL, or what it points at, cannot serve as a log; this ends the start of a hub.
 
-    def __init__(self, url: str, reason: str) -> None:
+    ``remedy``: what somebody with more rights can run in the store, in its language.
+    """
+
+    def __init__(self, url: str, reason: str, remedy: str = "") -> None:
         super().__init__(f'"{redact(url)}": invalid transport: {reason}')
+        self.remedy = remedy
 
 
 class TransportClosed(TransportError):

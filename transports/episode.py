@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 
 
 class Episode:
@@ -22,6 +23,18 @@ class Episode:
         if self.reason:
             self.reason = ""
             self._logger.warning("%s", sentence)
+
+
+CLOCKS = 5.0
+"""Seconds that two clocks may differ before it is worth a word."""
+
+
+def clocks_apart(seconds: float) -> Sequence[str]:
+    """What an operator should know when the server's clock is so far ahead of this machine's."""
+    if abs(seconds) < CLOCKS:
+        return ()
+    where = "ahead of" if seconds > 0 else "behind"
+    return [f"the server's clock is {abs(seconds):.0f} s {where} this machine's, and ttl= counts by it"]
 
 
 class Seldom:

@@ -55,14 +55,14 @@ class Waiting(Protocol):
 J = TypeVar("J", bound=Waiting)
 
 
-def next_group(waiting: deque[J]) -> list[J]:
-    """Take the first of those who wait, in their order: at most `GROUP`, and none after `GROUP_BYTES`.
+def next_group(waiting: deque[J], most: int = GROUP) -> list[J]:
+    """Take the first of those who wait, in their order: at most ``most``, and none after `GROUP_BYTES`.
 
     A job whose future is done (cancelled, expired) is dropped.
     """
     group: list[J] = []
     size = 0
-    while waiting and len(group) < GROUP and size < GROUP_BYTES:
+    while waiting and len(group) < most and size < GROUP_BYTES:
         job = waiting.popleft()
         if not job.future.done():
             group.append(job)

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from tests.transports.outages import Opened
+from tests.transports.postgresql import Postgres
 from tests.transports.topologies import Cluster, Sentinels
 from tests.transports.valkey import Redis, Valkey
 from transports import Transport, open_transport
@@ -30,6 +31,13 @@ def valkey() -> Iterator[Valkey]:
 @pytest.fixture(scope="session")
 def redis() -> Iterator[Redis]:
     with Redis() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One for all tests that leave it as it is; each takes a schema of its own."""
+    with Postgres("fsync=off") as server:
         yield server
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.transports.postgresql import Postgres, a_schema
 from tests.transports.topologies import Cluster, Sentinels
 from tests.transports.valkey import Redis, Valkey
 from transports.testing.suite import SharedTransportContract, TransportContract
@@ -33,6 +34,12 @@ class TestLMDBShared(SharedTransportContract):
 def on(server: Valkey | Sentinels | Cluster) -> str:
     """A log that nobody has used."""
     return server.url(prefix=secrets.token_hex(4))
+
+
+class TestPostgreSQL(SharedTransportContract):
+    @pytest.fixture
+    def url(self, postgres: Postgres) -> str:
+        return postgres.url(schema=a_schema())
 
 
 class TestValkey(SharedTransportContract):

@@ -1,19 +1,17 @@
 """One connection to Redis, on which the commands that wait together go out together; none is executed twice.
 
-Theory of operation. `Pipeline.ask` queues a command and waits for its reply. One task (`_run`) takes a group of those
-that wait (`grouping.GROUP`), sends it as one packet and reads the replies, which arrive in request order; meanwhile the
-next group gathers. So a lone command costs one round trip, and 64 at once cost the server a fraction of a read each.
+Theory of operation. `Pipeline.ask` queues a command and waits for its reply; a group of those that wait goes out as one
+packet (`transports.line`), and the replies arrive in request order. So a lone command costs one round trip, and 64 at
+once cost the server a fraction of a read each.
 
 A command that Redis may have executed is never retried: when a reply is lost, its caller gets `TransportUnavailable`
 and has to ask, or repeat with an idempotency key. What was refused *before* it was executed is sent again: a script
-that the server does not know (NOSCRIPT), keys that are moved or being moved in a Cluster (MOVED, ASK, TRYAGAIN). A
-group that fails takes those that wait with it, so that nobody waits longer than ``patience``, and the connection is
-dropped; the next group connects anew, to wherever the route says that the log is now.
+that the server does not know (NOSCRIPT), keys that are moved or being moved in a Cluster (MOVED, ASK, TRYAGAIN). When
+the connection was dropped, the next group connects to wherever the route says that the log is now.
 ``tests/transports/redis/test_transport.py`` loses replies, ``test_routes.py`` fails over and moves keys.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -29,8 +27,9 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from transports.contract import TransportClosed, TransportError, TransportFull, TransportUnavailable
-from transports.grouping import Told, next_group, settle
+from transports.contract import TransportError, TransportFull, TransportUnavailable
+from transports.grouping import Told
+from transports.line import Line
 from transports.redis.routes import Command, RedisConnection, Route, drop, exchange
 
 PATIENCE = 2.5
@@ -56,11 +55,13 @@ class Job(NamedTuple):
         return sum(len(part) for part in self.command if isinstance(part, bytes))
 
 
-class Pipeline:
+class Pipeline(Line[Job]):
     """Replies arrive in request order, within ``patience`` seconds.
 
     ``replicas``, ``wait``: how many replicas must have what a group wrote, after how many milliseconds.
     """
+
+    _outside = (RedisError,)
 
     def __init__(
         self,
@@ -71,12 +72,10 @@ class Pipeline:
         replicas: int = 0,
         wait: int = 0,
     ) -> None:
-        self._route, self._scripts, self._patience = route, scripts, patience
+        super().__init__(patience)
+        self._route, self._scripts = route, scripts
         self._replicas, self._wait = replicas, wait
         self._wire: RedisConnection | None = None
-        self._waiting: deque[Job] = deque()
-        self._running: asyncio.Task[None] | None = None
-        self._closed = False
 
     async def ask(self, *command: Any) -> Any:
         """The reply. Raises `TransportUnavailable`, `TransportClosed`. Cancelled, the command may still take place."""
@@ -86,38 +85,13 @@ class Pipeline:
 
     def send(self, reply: "asyncio.Future[Any] | Told[Any]", command: Command) -> None:
         """Queue a command; ``reply`` is set to what `ask` returns or raises. Raises `TransportClosed`."""
-        if self._closed:
-            raise TransportClosed
-        self._waiting.append(Job(reply, command))
-        if self._running is None:
-            self._running = asyncio.ensure_future(self._run())
+        self.put(Job(reply, command))
 
-    async def _run(self) -> None:
-        try:
-            while group := next_group(self._waiting):
-                await self._exchange(group)
-        finally:
-            self._running = None
-
-    async def _exchange(self, group: list[Job]) -> None:
-        try:
-            async with asyncio.timeout(self._patience):
-                replies = await self._replies([job.command for job in group])
-        except BaseException as error:
-            await self._drop()
-            for job in (*group, *self._waiting):
-                settle(job.future, TransportClosed() if self._closed else self._translated(error))
-            self._waiting.clear()
-            if not isinstance(error, RedisError | OSError | asyncio.CancelledError):
-                raise
-            return
-        self._answer(group, replies)
+    async def _do(self, group: list[Job]) -> list[Any]:
+        replies = await self._replies([job.command for job in group])
         if any(isinstance(reply, ReadOnlyError | ClusterDownError) for reply in replies):
             await self._drop()  # the log may be on another server by now
-
-    def _answer(self, group: list[Job], replies: list[Any]) -> None:
-        for job, reply in zip(group, replies, strict=True):
-            settle(job.future, self._translated(reply) if isinstance(reply, ResponseError) else reply)
+        return [self._translated(reply) if isinstance(reply, ResponseError) else reply for reply in replies]
 
     async def _replies(self, commands: list[Command]) -> list[Any]:
         """What was refused before it was tried is sent again, in its order, in the way or to the place it wants."""
@@ -172,8 +146,7 @@ class Pipeline:
 
     def _translated(self, error: BaseException) -> TransportError:
         kind = TransportFull if isinstance(error, OutOfMemoryError) else TransportUnavailable
-        late = f"it has not answered for {self._patience:g} s" if isinstance(error, TimeoutError) else str(error)
-        translated = kind(f"Redis: {late or type(error).__name__}")
+        translated = kind(f"Redis: {self._late(error)}")
         translated.__cause__ = error
         return translated
 
@@ -181,23 +154,6 @@ class Pipeline:
         if self._wire is not None:
             wire, self._wire = self._wire, None
             await drop(wire)
-
-    async def finish(self) -> None:
-        """Refuse new commands, finish those that were asked for, close the connection."""
-        self._closed = True
-        if self._running is not None:
-            await asyncio.wait([self._running])
-        await self._drop()
-
-    async def abort(self) -> None:
-        """Close the connection; callers that wait get `TransportClosed`."""
-        self._closed = True
-        for job in self._waiting:
-            settle(job.future, TransportClosed())
-        if self._running is not None:
-            self._running.cancel()
-            await asyncio.wait([self._running])
-        await self._drop()
 
 
 _REFUSALS = (NoScriptError, AskError, TryAgainError)

@@ -73,14 +73,13 @@ async def drop(wire: RedisConnection) -> None:
 async def exchange(wire: RedisConnection, commands: Sequence[Command]) -> list[Any]:
     """One round trip. A command that the server refuses has a `ResponseError` for its reply."""
     await wire.send_packed_command(wire.pack_commands(commands), check_health=False)
-    return [await _reply(wire) for _ in commands]
-
-
-async def _reply(wire: RedisConnection) -> Any:
-    try:
-        return await wire.read_response()
-    except ResponseError as error:
-        return error
+    replies = list[Any]()
+    for _ in commands:
+        try:
+            replies.append(await wire.read_response())
+        except ResponseError as error:
+            replies.append(error)
+    return replies
 
 
 class Route(ABC):

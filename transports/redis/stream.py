@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
 from transports.contract import Position, Update
+from transports.strangers import update_of_a_stranger
 
 FORGET = """
 local updates, ids, keys, again = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -151,15 +152,8 @@ class Raw(NamedTuple):
             return None
 
     def update(self) -> Update:
-        """ValueError, KeyError, TypeError or RecursionError if there is none that can be sent to a browser."""
-        update = Update.from_json(self.fields[b"update"])
-        line = update.id + (update.type or "")
-        "".join((line, update.data, *update.topics)).encode()
-        if not update.id or not update.topics or any(character in line for character in "\r\n\0"):
-            raise ValueError("an update has an id and topics; its id and type are one line")
-        if not isinstance(update.private, bool) or not isinstance(update.retry, int | None):
-            raise TypeError("private is true or false, retry is a number")
-        return update
+        """Raises `NO_UPDATE`."""
+        return update_of_a_stranger(self.fields[b"update"])
 
 
 def position_from(stream_id: bytes) -> Position:

@@ -37,7 +37,7 @@ from transports.contract import (
     Update,
     outcome_of,
 )
-from transports.episode import Seldom
+from transports.episode import Seldom, clocks_apart
 from transports.grouping import Told, awaited
 from transports.redis import presence as redis_presence
 from transports.redis.pipeline import PATIENCE, Pipeline
@@ -45,15 +45,13 @@ from transports.redis.presence import RedisPresence
 from transports.redis.routes import Route
 from transports.redis.stream import APPENDING, INDEXING, SCRIPTS, TRIMMING, Keys, Raw, position_from, stream_id
 from transports.redis.url import Parameters
+from transports.strangers import NO_UPDATE, Own, Skipped
 from transports.urls import redact
 
 PAGE = 256
 ROOM = 256
 """Of the oldest, how many go at once when the server is out of memory; a node of a stream has about 100."""
 ROOM_TRIES = 16
-OWN = 512
-"""Appends of this process that are kept until its tail has them, each of less than `OWN_SIZE` bytes."""
-OWN_SIZE = 16 << 10
 BLOCK = 1000
 """Milliseconds that one XREAD waits, after which a tail looks whether its position is still in the stream."""
 
@@ -62,12 +60,9 @@ SLACK = 1.0
 """Seconds beyond `wait_timeout` until an append is given up."""
 OLDEST = (6, 2)
 QUIET = 60.0
-"""Seconds between two lines in the log about entries that are no updates, or about a server without memory."""
+"""Seconds between two lines in the log about a server without memory."""
 
 logger = logging.getLogger(__name__)
-
-CLOCKS = 5.0
-"""Seconds that two clocks may differ before it is worth a word."""
 
 
 class Connections(NamedTuple):
@@ -99,11 +94,10 @@ class RedisTransport(Transport):
             raise InvalidTransport(url, str(error)) from None
         self._keys = Keys.of(self._parameters.prefix)
         self._lines: Connections | None = None
-        self._tell_skipped, self._skipped = Seldom(QUIET), 0
+        self._skipped = Skipped(logger, self._keys.updates)
         self._tell_full = Seldom(QUIET)
         self._making_room = asyncio.Lock()
-        self._own: dict[Position, tuple[bytes, Update]] = {}
-        """What this process appended and its tail has not seen yet: the tail need not decode it."""
+        self._own = Own()
         self._appending: set[asyncio.Future[Any]] = set()
         """Appends for which room is being made."""
         self.presence = RedisPresence(lambda: self._open().reads, self._keys)
@@ -162,10 +156,8 @@ class RedisTransport(Transport):
                 appending.add_done_callback(lambda done: answer(_receipt_of(outcome_of(done), update)))
             else:
                 receipt = _receipt_of(reply, update)
-                if isinstance(receipt, Receipt) and not receipt.repeated and len(text) < OWN_SIZE:
-                    self._own[receipt.position] = (text, update)
-                    if len(self._own) > OWN:
-                        del self._own[next(iter(self._own))]
+                if isinstance(receipt, Receipt) and not receipt.repeated:
+                    self._own.keep(receipt.position, text, update)
                 answer(receipt)
 
         self._open().writes.send(Told(replied), command)
@@ -274,19 +266,10 @@ class RedisTransport(Transport):
         entries: list[Entry] = []
         for raw in raws:
             try:
-                text, update = self._own.pop(raw.position, (b"", None))
-                if update is None or raw.fields.get(b"update") != text:
-                    update = raw.update()
-                entries.append(Entry(raw.position, update))
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
-                self._skip(raw, error)
+                entries.append(Entry(raw.position, self._own.update(raw.position, raw.fields[b"update"])))
+            except NO_UPDATE as error:
+                self._skipped.add(stream_id(raw.position), error)
         return entries
-
-    def _skip(self, raw: Raw, error: Exception) -> None:
-        self._skipped += 1
-        if self._tell_skipped.due():
-            where = (self._keys.updates, stream_id(raw.position), type(error).__name__)
-            logger.warning("%s: entry %s is no update (%s) and is skipped, as %d before", *where, self._skipped - 1)
 
     async def position_of(self, event_id: str) -> Position | None:
         found: bytes | None = await self._open().reads.ask(
@@ -318,11 +301,7 @@ class RedisTransport(Transport):
 
     async def remarks(self) -> Sequence[str]:
         seconds, microseconds = await self._open().reads.ask("TIME")
-        off = time.time() - (int(seconds) + int(microseconds) / 1e6)
-        if abs(off) < CLOCKS:
-            return ()
-        where = "behind" if off > 0 else "ahead of"
-        return [f"the server's clock is {abs(off):.0f} s {where} this machine's, and ttl= counts by it"]
+        return clocks_apart(int(seconds) + int(microseconds) / 1e6 - time.time())
 
     async def check(self) -> None:
         await self._open().writes.ask("SET", self._keys.check, "written by a health check", "PX", 60_000)
@@ -362,7 +341,7 @@ def _receipt_of(reply: Any, update: Update) -> Receipt | BaseException:
     try:
         first = Raw.of(reply)
         known = first.update()
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except NO_UPDATE as error:
         return error
     if known.fingerprint != update.fingerprint:
         return IdempotencyConflict()

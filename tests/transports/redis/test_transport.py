@@ -345,7 +345,7 @@ async def test_one_line_a_minute(server: Valkey, transport: Transport, caplog: p
     for said in (1, 1):
         await transport.read(0, 1)
         assert len(caplog.records) == said
-    transport._tell_skipped._quiet_until = 0.0
+    transport._skipped._tell._quiet_until = 0.0
     await transport.read(0, 1)
     assert [record.getMessage().rpartition(", ")[2] for record in caplog.records] == ["as 0 before", "as 2 before"]
 

@@ -1,0 +1,130 @@
+"""Real servers of PostgreSQL, of the test's own: one, or a primary with its standby."""
+
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlencode
+
+import asyncpg
+
+from tests.needs import found, needs
+from tests.transports.valkey import DEADLINE, free_ports, until
+
+ROLE = "hub"
+OWNER = "postgres" if os.geteuid() == 0 else None
+"""The server refuses to run as root."""
+
+
+def a_schema() -> str:
+    """One that nobody has used."""
+    return f"log_{secrets.token_hex(4)}"
+
+
+class Postgres:
+    """A process on a Unix socket and a port, in a folder of its own. ``settings``: as in postgresql.conf."""
+
+    def __init__(self, *settings: str) -> None:
+        needs("postgres")
+        self._folder = tempfile.TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True)
+        self.folder, self.data = Path(self._folder.name), Path(self._folder.name) / "data"
+        (self.port,) = free_ports(1)
+        self._settings = (
+            f"unix_socket_directories={self.folder}",
+            "listen_addresses=127.0.0.1",
+            "shared_buffers=16MB",
+            "max_connections=60",
+            *settings,
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def url(self, role: str = ROLE, database: str = "postgres", **parameters: object) -> str:
+        """By its port, as most use it."""
+        return f"postgresql://{role}@127.0.0.1:{self.port}/{database}" + (
+            f"?{urlencode(parameters)}" if parameters else ""
+        )
+
+    def run(self, program: str, *arguments: str) -> None:
+        """One of PostgreSQL's own programs, as the server's owner."""
+        path = found(program)
+        assert path is not None
+        subprocess.run([path, *arguments], check=True, user=OWNER, cwd=self.folder, stdout=subprocess.DEVNULL)
+
+    def create(self) -> None:
+        """The folder of its data."""
+        self.run("initdb", "-D", str(self.data), "-U", ROLE, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N")
+
+    def start(self) -> None:
+        """Return once it answers."""
+        if OWNER is not None:
+            shutil.chown(self.folder, OWNER)
+        self.folder.chmod(0o755)
+        if not self.data.exists():
+            self.create()
+        settings = [part for each in self._settings for part in ("-c", each)]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [str(found("postgres")), "-D", str(self.data), "-p", str(self.port), *settings],
+                user=OWNER,
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+            )
+        until(self._answers, "the server does not answer")
+
+    def _answers(self) -> bool:
+        asked = [str(found("pg_isready")), "-q", "-h", str(self.folder), "-p", str(self.port)]
+        return subprocess.run(asked, check=False).returncode == 0
+
+    def said(self) -> str:
+        """Its log."""
+        return (self.folder / "log").read_text()
+
+    async def connect(self, role: str = ROLE, database: str = "postgres") -> Any:
+        return await asyncpg.connect(self.url(role, database))
+
+    async def ask(self, sql: str, *arguments: object) -> list[Any]:
+        """The rows, of a connection of its own."""
+        connection = await self.connect()
+        try:
+            rows: list[Any] = await connection.fetch(sql, *arguments)
+            return rows
+        finally:
+            await connection.close()
+
+    async def run_sql(self, sql: str, role: str = ROLE) -> None:
+        """One or several statements."""
+        connection = await self.connect(role)
+        try:
+            await connection.execute(sql)
+        finally:
+            await connection.close()
+
+    def tell(self, number: int) -> None:
+        """A signal."""
+        assert self._process
+        self._process.send_signal(number)
+
+    def stop(self, how: int = signal.SIGQUIT) -> None:
+        """SIGQUIT: at once, as a crash; SIGINT: its clients are told."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+            self._process.send_signal(how)
+            self._process.wait(DEADLINE)
+            self._process = None
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self._folder.cleanup()
