@@ -4,8 +4,10 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlencode
@@ -33,6 +35,7 @@ class Postgres:
         self._folder = tempfile.TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True)
         self.folder, self.data = Path(self._folder.name), Path(self._folder.name) / "data"
         (self.port,) = free_ports(1)
+        self.socket = self.folder / f".s.PGSQL.{self.port}"
         self._settings = (
             f"unix_socket_directories={self.folder}",
             "listen_addresses=127.0.0.1",
@@ -109,10 +112,25 @@ class Postgres:
         assert self._process
         self._process.send_signal(number)
 
+    def processes(self) -> list[int]:
+        """The pids of the server and all that it has started."""
+        assert self._process
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
+        return [self._process.pid, *map(int, children.split())]
+
+    def stand_still(self) -> None:
+        """SIGSTOP, for all of them."""
+        for pid in self.processes():
+            os.kill(pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        for pid in self.processes():
+            os.kill(pid, signal.SIGCONT)
+
     def stop(self, how: int = signal.SIGQUIT) -> None:
         """SIGQUIT: at once, as a crash; SIGINT: its clients are told."""
         if self._process is not None:
-            self._process.send_signal(signal.SIGCONT)
+            self.go_on()
             self._process.send_signal(how)
             self._process.wait(DEADLINE)
             self._process = None
@@ -128,3 +146,85 @@ class Postgres:
     def __exit__(self, *_: object) -> None:
         self.stop()
         self._folder.cleanup()
+
+
+class Standby(Postgres):
+    """Follows a primary, and is told of everything by it."""
+
+    def __init__(self, primary: Postgres) -> None:
+        super().__init__("wal_receiver_status_interval=1", "hot_standby_feedback=on")
+        self._primary = primary
+
+    def create(self) -> None:
+        primary = ("-h", str(self._primary.folder), "-p", str(self._primary.port), "-U", ROLE)
+        self.run("pg_basebackup", *primary, "-D", str(self.data), "-R", "-c", "fast")
+
+
+class Pair:
+    """A primary that waits for its standby where a session demands it."""
+
+    def __init__(self) -> None:
+        self.primary = Postgres("synchronous_standby_names=*", "synchronous_commit=local")
+        self.standby = Standby(self.primary)
+
+    def url(self, **parameters: object) -> str:
+        hosts = f"127.0.0.1:{self.primary.port},127.0.0.1:{self.standby.port}"
+        return f"postgresql://{ROLE}@{hosts}/postgres" + (f"?{urlencode(parameters)}" if parameters else "")
+
+    async def promote(self) -> None:
+        """The standby no longer waits for one itself."""
+        await self.standby.ask("SELECT pg_promote()")
+
+    def __enter__(self) -> Self:
+        self.primary.__enter__()
+        try:
+            self.standby.__enter__()
+        except BaseException:
+            self.primary.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.standby.__exit__()
+        self.primary.__exit__()
+
+
+class Pooler:
+    """PgBouncer before a server. ``mode``: session, transaction or statement; ``ignored``: settings of sessions."""
+
+    def __init__(self, server: Postgres, mode: str, ignored: Iterable[str]) -> None:
+        needs("pgbouncer")
+        self._server, self._mode, self._ignored = server, mode, ignored
+        (self.port,) = free_ports(1)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def url(self) -> str:
+        return f"postgresql://{ROLE}@127.0.0.1:{self.port}/postgres?schema={a_schema()}&sslmode=disable"
+
+    def __enter__(self) -> Self:
+        settings = self._server.folder / f"pgbouncer-{self.port}.ini"
+        settings.write_text(
+            f"[databases]\npostgres = host={self._server.folder} port={self._server.port}\n"
+            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {self.port}\nunix_socket_dir =\n"
+            f"auth_type = any\npool_mode = {self._mode}\n"
+            f"ignore_startup_parameters = {','.join(self._ignored)}\n"
+        )
+        self._process = subprocess.Popen(
+            [str(found("pgbouncer")), "-q", str(settings)], user=OWNER, stderr=subprocess.DEVNULL
+        )
+        until(self._answers, "the pooler does not listen")
+        return self
+
+    def _users(self) -> Path:
+        users = self._server.folder / "users"
+        users.write_text(f'"{ROLE}" ""\n')
+        return users
+
+    def _answers(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(DEADLINE)

@@ -1,12 +1,10 @@
-"""Real servers of the test's own, Valkey's and Debian's Redis, and a proxy that does what networks do."""
+"""Real servers of the test's own: Valkey's, and Debian's Redis."""
 
-import asyncio
 import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlencode
@@ -117,61 +115,3 @@ class Redis(Valkey):
     def binary(self) -> str:
         needs("redis-server")
         return "redis-server"
-
-
-class Proxy:
-    """A TCP port. ``losing``: the next reply is dropped, and its connection. ``rewrite``: what becomes of replies.
-
-    ``asked``: what clients have sent, as it came in.
-    """
-
-    def __init__(self, server: Valkey, rewrite: Callable[[bytes], bytes] = bytes) -> None:
-        self._server, self._rewrite = server, rewrite
-        self.losing = False
-        self.asked: list[bytes] = []
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def __aenter__(self) -> Self:
-        self._listener = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._listener.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self._listener.sockets[0].getsockname()[1]}"
-
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._tasks.add(asyncio.ensure_future(self._serve(reader, writer)))
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_unix_connection(str(self._server.socket))
-        pumps = [asyncio.ensure_future(self._up(reader, back)), asyncio.ensure_future(self._down(there, writer))]
-        try:
-            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for pump in pumps:
-                pump.cancel()
-            await asyncio.gather(*pumps, return_exceptions=True)
-            for end in (writer, back):
-                end.close()
-                with suppress(OSError):
-                    await end.wait_closed()
-
-    async def _up(self, reader: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
-        while data := await reader.read(1 << 16):
-            self.asked.append(data)
-            back.write(data)
-            await back.drain()
-
-    async def _down(self, there: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await there.read(1 << 16):
-            if self.losing:
-                self.losing = False
-                return
-            writer.write(self._rewrite(data))
-            await writer.drain()

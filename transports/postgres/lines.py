@@ -85,15 +85,16 @@ class Appends(_ServerLine[Append]):
         super().__init__(server, 256)
         self._trim, self._own = trim, own
         self._oldest = 0
-        self._newest = 0
-        """Everything of ours that is under way will stand after this position."""
+        self._newest: Position | None = None
+        """Everything of ours that is under way will stand after this position. None: there was no connection yet."""
         schema = server.schema
         self._append = f"SELECT * FROM {schema}.append($1, $2, $3, $4, $5, $6)"  # noqa: S608 - looked at in url.py
         self._find = f"SELECT {schema}.find($1, $2, $3)"
         self._last = f"SELECT max(position) FROM {schema}.updates"  # noqa: S608
 
     async def _begin(self, connection: Any) -> None:
-        self._newest = max(self._newest, await connection.fetchval(self._last) or 0)
+        if self._newest is None:
+            self._newest = await connection.fetchval(self._last) or 0
 
     async def _do(self, group: list[Append]) -> list[Any]:
         firsts: dict[str, Append] = {}
@@ -149,7 +150,7 @@ class Appends(_ServerLine[Append]):
                 position += 1
                 self._own.keep(position, job.text, job.update)
                 receipts.append(Receipt(position, job.update.id))
-        self._newest = max(self._newest, position)
+        self._newest = position
         return receipts
 
     def _all(self, group: Sequence[Append], sent: Sequence[Append], receipts: Sequence[Any]) -> list[Any]:

@@ -36,6 +36,12 @@ MAKING = "mercure: making the tables"
 """Of this name is the lock that one of several hubs takes which start at once."""
 
 
+POOLER = (
+    "a connection pooler stands before the server; name the server itself: a hub keeps its four connections, and"
+    " what it listens to does not come through a pooler"
+)
+
+
 class Unfit(Exception):
     """The database can't have the log. ``sql``: what somebody with more rights can do about it."""
 
@@ -56,6 +62,8 @@ def whole(schema: str) -> str:
 
 async def fit(connection: Any, schema: str, *, migrate: bool) -> None:
     """Make the tables if they are not there. Raises `Unfit`, and what asyncpg raises."""
+    if await connection.fetchval("SELECT pg_backend_pid()") != connection.get_server_pid():
+        raise Unfit(POOLER)
     version, encoding = connection.get_server_version().major, connection.get_settings().server_encoding
     if version < OLDEST:
         raise Unfit(f"the server is PostgreSQL {version}; {OLDEST} or newer is needed")

@@ -40,10 +40,19 @@ SESSION = {
 """Whatever the database's or the role's defaults are."""
 
 
+_OF_A_POOLER = (
+    said.InvalidSQLStatementNameError,
+    said.DuplicatePreparedStatementError,
+    said.ProtocolViolationError,  # "unsupported startup parameter"; PostgreSQL itself knows all of `SESSION`
+)
+
+
 def unfit(error: BaseException | None) -> str | None:
     """Why no waiting will help; None: the server may be there later."""
     if isinstance(error, Unfit | said.ClientConfigurationError):
         return str(error)
+    if isinstance(error, _OF_A_POOLER):
+        return schema.POOLER
     if isinstance(error, said.InvalidPasswordError | said.InvalidAuthorizationSpecificationError):
         return "the server refuses the user or the password"
     if isinstance(error, said.InvalidCatalogNameError):

@@ -12,7 +12,8 @@ import pytest
 
 import transports.redis.transport
 from tests.transports.outages import Opened, next_batch, recovered, refused, unavailable
-from tests.transports.valkey import Proxy, Valkey
+from tests.transports.proxy import Proxy
+from tests.transports.valkey import Valkey
 from transports import (
     Entry,
     HistoryTrimmed,
