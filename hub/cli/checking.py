@@ -64,6 +64,9 @@ async def _store(settings: Settings) -> list[Finding]:
             remarks = await transport.remarks()
         finally:
             await transport.close()
+    except InvalidTransport as error:
+        remedy = f"\nWhoever may change it gives what is missing:\n\n{error.remedy}" if error.remedy else ""
+        return [Finding(f"store: {error}{remedy}", 2)]
     except TransportError as error:
-        return [Finding(f"store: {error}", 2 if isinstance(error, InvalidTransport) else 1)]
+        return [Finding(f"store: {error}", 1)]
     return [*(Finding(f"store: {each}") for each in remarks), Finding(f"store: ok, its newest event is {newest}")]

@@ -25,6 +25,8 @@ class Store(NamedTuple):
     entries: int | None = None
     bytes: int | None = None
     oldest_seconds: float | None = None
+    waiting: int | None = None
+    waiting_seconds: float | None = None
 
 
 class _Described(NamedTuple):
@@ -88,6 +90,8 @@ STORED = (
     ("entries", "mercure_history_entries", "Updates in the history."),
     ("bytes", "mercure_history_bytes", "Bytes that the history takes."),
     ("oldest_seconds", "mercure_history_oldest_seconds", "Age of the oldest update in the history."),
+    ("waiting", "mercure_outbox_entries", "Updates that transactions published and no hub has moved to the log yet."),
+    ("waiting_seconds", "mercure_outbox_oldest_seconds", "Age of the oldest update in the outbox."),
 )
 UP = ("mercure_store_up", "Whether an update would be stored now.")
 BUILD = ("mercure_build_info", "The hub's version, and the scheme of its store.")

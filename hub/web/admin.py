@@ -66,12 +66,8 @@ class Admin:
         self.counts.now(self.streams.behind)
         history = await self._history()
         age = None if history is None or history.oldest is None else max(0.0, time.time() - history.oldest)
-        store = Store(
-            history is not None,
-            history.entries if history else None,
-            history.bytes if history else None,
-            age,
-        )
+        known = (history.entries, history.bytes, age, history.waiting, history.waiting_seconds) if history else ()
+        store = Store(history is not None, *known)
         text, media_type = exposition(
             self.counts, store, version=_version(), scheme=self._scheme, accept=request.headers.get("Accept", "")
         )

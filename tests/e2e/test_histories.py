@@ -4,7 +4,6 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
 from typing import IO, Any
@@ -26,6 +25,7 @@ from tests.e2e.processes import (
     until,
 )
 from tests.hub.cli.test_commands import run
+from tests.transports.postgresql import Postgres
 from tests.transports.valkey import Valkey
 from transports import Dated, Entry, Update, open_transport
 
@@ -61,12 +61,6 @@ async def content(url: str) -> list[Dated]:
     return found
 
 
-@pytest.fixture
-def valkey() -> Iterator[Valkey]:
-    with Valkey() as server:
-        yield server
-
-
 async def command(*arguments: str, stdin: bytes | None = None, **environment: str) -> tuple[int, bytes, bytes]:
     process = await asyncio.create_subprocess_exec(
         *COMMAND,
@@ -80,15 +74,22 @@ async def command(*arguments: str, stdin: bytes | None = None, **environment: st
     return int(process.returncode or 0), out, err
 
 
-@pytest.mark.parametrize("target", ["lmdb", "shared", "redis"])
-@pytest.mark.parametrize("source", ["lmdb", "redis"])
-async def test_from_any_store_into_any_other(tmp_path: Path, valkey: Valkey, source: str, target: str) -> None:
+@pytest.mark.parametrize("target", ["lmdb", "shared", "redis", "postgresql"])
+@pytest.mark.parametrize("source", ["lmdb", "redis", "postgresql"])
+async def test_from_any_store_into_any_other(
+    tmp_path: Path, request: pytest.FixtureRequest, source: str, target: str
+) -> None:
     """What one holds the other holds afterwards, in the same order: ids, topics, data, privacy, types, keys."""
     ends = {
         "lmdb": f"lmdb://{tmp_path}/{{}}",
         "shared": f"lmdb://{tmp_path}/{{}}?lock=shared",
-        "redis": f"{valkey.url()}?prefix={{}}",
     }
+    if "redis" in (source, target):
+        valkey: Valkey = request.getfixturevalue("valkey")
+        ends["redis"] = f"{valkey.url()}?prefix={{}}"
+    if "postgresql" in (source, target):
+        postgres: Postgres = request.getfixturevalue("postgres")
+        ends["postgresql"] = f"{postgres.url()}?schema=log_{{}}"
     begin, end = ends[source].format("from"), ends[target].format("to")
     await filled(begin, 300)
     code, lines, said = await command("export", "--transport-url", begin)

@@ -1,8 +1,6 @@
-"""What a hub does while its Redis is away, and when it comes back."""
+"""What a hub does while the server that has its log is away, and when it comes back."""
 
 import asyncio
-import json
-import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from time import monotonic
@@ -12,10 +10,10 @@ import redis
 
 from hub.generations import PATH
 from tests.e2e.processes import Address, Answer, Connection, Hub, Hubs, get, measured, until
+from tests.e2e.stores import STORES, Store
 from tests.hub.serving import TOPIC
 from tests.transports.valkey import Valkey
 
-DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 READY = "/mercure/health/ready"
 
 
@@ -75,40 +73,42 @@ async def listening(address: Address) -> AsyncIterator[Reader]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-def gone(server: Valkey) -> None:
+def gone(server: Store) -> None:
     server.kill()
 
 
-def back(server: Valkey) -> None:
+def back(server: Store) -> None:
     server.start()
 
 
-def stopped(server: Valkey) -> None:
-    server.signal(signal.SIGSTOP)
+def stopped(server: Store) -> None:
+    server.stand_still()
 
 
-def continued(server: Valkey) -> None:
-    server.signal(signal.SIGCONT)
+def continued(server: Store) -> None:
+    server.go_on()
 
 
+@pytest.mark.parametrize("kind", STORES)
 @pytest.mark.parametrize(("leave", "come"), [(gone, back), (stopped, continued)], ids=["killed", "stopped"])
-async def test_redis_is_away(hubs: Hubs, leave: Callable[[Valkey], None], come: Callable[[Valkey], None]) -> None:
+async def test_the_store_is_away(
+    hubs: Hubs, kind: str, leave: Callable[[Store], None], come: Callable[[Store], None]
+) -> None:
     """503 for publishers, heartbeats for subscribers; a second after its return they get what others added."""
-    with Valkey(*DURABLE) as server:
+    with STORES[kind]() as server:
         hub = hubs.start(server.url(), "--heartbeat", "300ms")
         address = await hub.listening()
         async with listening(address) as reader:
             assert (await publish(address, "before"))[0].status == 200
             await until(lambda: "data: before\n" in reader.text)
-            leave(server)
+            await asyncio.to_thread(leave, server)
             await refused(address)
             beats = reader.heartbeats
             await until(lambda: reader.heartbeats > beats + 2)
             await refused(address)
             await asyncio.to_thread(come, server)
             returned = monotonic()
-            update = {"id": "urn:uuid:other", "topics": [TOPIC], "data": "meanwhile"}
-            await asyncio.to_thread(server.client.xadd, "{mercure}:updates", {"update": json.dumps(update)})
+            await server.add({"id": "urn:uuid:other", "topics": [TOPIC], "data": "meanwhile"})
             await accepted(address, "after")
             published = monotonic() - returned
             await until(lambda: "data: meanwhile\n" in reader.text and "data: after\n" in reader.text)
@@ -118,19 +118,20 @@ async def test_redis_is_away(hubs: Hubs, leave: Callable[[Valkey], None], come: 
         await until(lambda: "answers again" in hub.stderr)
         lines = [line for line in hub.stderr.splitlines() if "the store does not answer" in line]
         assert 1 <= len(lines) == len(set(lines)) <= 4
-        measured(f"{leave.__name__}: from its return to a 200, and to the subscriber", [published, told])
+        measured(f"{kind}, {leave.__name__}: from its return to a 200, and to the subscriber", [published, told])
 
 
-async def started_without(hubs: Hubs, server: Valkey, login: str = "") -> tuple[Hub, Address]:
+async def started_without(hubs: Hubs, server: Store | Valkey, login: str = "") -> tuple[Hub, Address]:
     hub = hubs.start(server.url().replace("://", f"://{login}"))
     address = await hub.listening()
     await refused(address)
     return hub, address
 
 
-async def test_a_start_without_redis(hubs: Hubs) -> None:
-    """The hub starts, tells publishers that its store is away, and is ready by itself once Redis is there."""
-    server = Valkey(*DURABLE)
+@pytest.mark.parametrize("kind", STORES)
+async def test_a_start_without_its_store(hubs: Hubs, kind: str) -> None:
+    """The hub starts, tells publishers that its store is away, and is ready by itself once it is there."""
+    server = STORES[kind]()
     _, address = await started_without(hubs, server)
     with server:
         begin = monotonic()
@@ -142,7 +143,7 @@ async def test_a_start_without_redis(hubs: Hubs) -> None:
             await accepted(address, "second")
             await until(lambda: "data: second\n" in reader.text)
         assert "data: first\n" not in reader.text
-        measured("started without Redis: from its start to a 200", [took])
+        measured(f"started without {kind}: from its start to a 200", [took])
 
 
 async def test_a_password_that_turns_out_wrong(hubs: Hubs) -> None:

@@ -1,4 +1,4 @@
-"""Three hubs on one Redis are one hub, also while one of them is killed and Redis restarts."""
+"""Three hubs on one server are one hub, also while one of them is killed and the server restarts."""
 
 import asyncio
 import json
@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
 from time import monotonic
+
+import pytest
 
 from hub.presence.documents import ROOT
 from tests.e2e.processes import (
@@ -22,13 +24,12 @@ from tests.e2e.processes import (
     running,
     until,
 )
+from tests.e2e.stores import STORES
 from tests.hub.serving import bearer, token
-from tests.transports.valkey import Valkey
 
 ALL = bearer(token(subscribe=["*"]))
 SUBSCRIBERS = 300
 EVENTS = f"{ROOT}/{{topic}}/{{subscriber}}"
-DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 
 
 def rotated(addresses: Sequence[Address], by: int) -> list[Address]:
@@ -55,11 +56,12 @@ def ended(watcher: Subscriber) -> int:
     return Counter(json.loads(data)["active"] for data in watcher.data)[False]
 
 
-async def test_three_hubs_a_kill_and_a_restart(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", STORES)
+async def test_three_hubs_a_kill_and_a_restart(tmp_path: Path, kind: str) -> None:
     """What was answered 200 reaches each of 300 subscribers once, in one order; what a dead hub held ends once."""
-    with Valkey(*DURABLE) as redis, Hubs(tmp_path) as hubs:
+    with STORES[kind]() as server, Hubs(tmp_path) as hubs:
         flags = ("--subscriptions", "--heartbeat", "2s")
-        started = [hubs.start(redis.url(), *flags) for _ in range(3)]
+        started = [hubs.start(server.url(), *flags) for _ in range(3)]
         addresses = [await hub.listening() for hub in started]
         watcher = Subscriber(addresses[:1], topic=EVENTS, headers=ALL)
         everyone = [Subscriber(rotated(addresses, n)) for n in range(SUBSCRIBERS)]
@@ -73,9 +75,9 @@ async def test_three_hubs_a_kill_and_a_restart(tmp_path: Path) -> None:
                 started[2].send(SIGKILL)
                 killed = monotonic()
                 await until(lambda: len(receipts_of(publishers)) > 200)
-                redis.kill()
+                await asyncio.to_thread(server.kill)
                 away, before = monotonic(), len(receipts_of(publishers))
-                await asyncio.to_thread(redis.start)
+                await asyncio.to_thread(server.start)
                 back = monotonic()
                 await until(lambda: any(each.answered > back for each in receipts_of(publishers)))
                 answered = min(each.answered for each in receipts_of(publishers) if each.answered > back)
@@ -97,6 +99,6 @@ async def test_three_hubs_a_kill_and_a_restart(tmp_path: Path) -> None:
         for hub in started[:2]:
             hub.send(SIGTERM)
             assert await hub.ended() == 0
-        measured("Redis was away", [back - away])
-        measured("Redis is back: until the next 200", [answered - back])
+        measured(f"{kind} was away", [back - away])
+        measured(f"{kind} is back: until the next 200", [answered - back])
         measured("kill -9 of a hub: until all of its subscriptions have ended", [told])

@@ -4,7 +4,7 @@ import asyncio
 import os
 import re
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from time import monotonic
@@ -30,7 +30,6 @@ from tests.e2e.processes import (
     subscribed,
     until,
 )
-from tests.transports.valkey import Valkey
 
 SHARED = "lmdb://store?lock=shared"
 ESTABLISHED = "01"
@@ -45,12 +44,6 @@ async def run(self):
 
 Dispatcher.run = run
 """
-
-
-@pytest.fixture
-def valkey() -> Iterator[Valkey]:
-    with Valkey() as server:
-        yield server
 
 
 def start(hubs: Hubs, url: str, *arguments: str, command: str = COMMAND) -> Hub:
@@ -108,10 +101,10 @@ async def subscribed_to_each(hub: Hub, address: Address, batch: int) -> AsyncIte
         yield found
 
 
-@pytest.mark.parametrize("store", ["lmdb", "redis"])
-async def test_two_workers_are_one_hub(hubs: Hubs, valkey: Valkey, store: str) -> None:
+@pytest.mark.parametrize("store", ["lmdb", "valkey", "postgres"])
+async def test_two_workers_are_one_hub(hubs: Hubs, request: pytest.FixtureRequest, store: str) -> None:
     """They share a port, streams are spread over both, and what one is given reaches the streams of the other."""
-    hub = start(hubs, SHARED if store == "lmdb" else valkey.url(), "--drain", "500ms")
+    hub = start(hubs, SHARED if store == "lmdb" else request.getfixturevalue(store).url(), "--drain", "500ms")
     address = await hub.listening()
     async with subscribed_to_each(hub, address, 200) as subscribers, one_to_each(hub, address) as publishers:
         for number, publisher in enumerate(publishers):
