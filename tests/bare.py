@@ -13,12 +13,15 @@ from pathlib import Path
 from tests.needs import PACKAGES
 
 ROOT = Path(__file__).parents[1]
-ABSENT = {*PACKAGES, "gcc", "clang", "c99", "c89", "valkey-server", "nginx", "docker", "dockerd"} - {"bash", "git"}
+ABSENT = {*PACKAGES, "gcc", "clang", "c99", "c89", "valkey-server", "nginx", "docker", "dockerd", "pg_lsclusters"} - {
+    "bash",
+    "git",
+}
 QUICK = [
     *("tests/bench", "tests/e2e/test_docs.py", "tests/e2e/test_browser.py", "tests/transports/test_contract.py"),
     *("tests/transports/redis/test_secrets.py", "tests/hub/cli"),
 ]
-MUST_SAY = ("Tests that need", "redis-server", "curl", "chromium", "apt-get install")
+MUST_SAY = ("Tests that need", "redis-server", "postgres", "curl", "chromium", "apt-get install")
 
 
 def main() -> int:

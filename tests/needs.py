@@ -13,6 +13,7 @@ PACKAGES = {
     "chromedriver": "chromium-driver",
     "chromium": "chromium",
     "curl": "curl",
+    "doctrine": "php-doctrine-dbal php-pgsql",
     "git": "git",
     "go": "golang-go",
     "haproxy": "haproxy",
@@ -20,11 +21,14 @@ PACKAGES = {
     "pgbouncer": "pgbouncer",
     "php": "php-cli",
     "postgres": "postgresql",
+    "psql": "postgresql-client",
     "promtool": "prometheus",
     "redis-cli": "redis-tools",
     "redis-server": "redis-server",
 }
 """Debian's packages that bring them."""
+
+DOCTRINE = "/usr/share/php/Doctrine/DBAL/autoload.php"
 
 missing: set[str] = set()
 """What tests of this run have looked for and not found."""
@@ -32,6 +36,8 @@ missing: set[str] = set()
 
 def found(program: str) -> str | None:
     """Its path. Debian keeps a server of PostgreSQL for each version, and has on the PATH what lists them."""
+    if program == "doctrine":  # no program, but a library of one
+        return DOCTRINE if shutil.which("php") and Path(DOCTRINE).exists() else None
     path = os.environ.get("PATH", os.defpath)
     if shutil.which("pg_lsclusters"):
         versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda each: int(each.parent.name))

@@ -143,7 +143,14 @@ def check(interpreter: str, package: Path, folder: Path) -> None:
     run(interpreter, "-m", "venv", folder / "venv", cwd=folder)
     python = folder / "venv" / "bin" / "python"
     run(
-        python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", f"{package}[redis,client]", cwd=folder
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        f"{package}[redis,postgres,client]",
+        cwd=folder,
     )
     run(python, "-m", "pip", "check", cwd=folder)
     version = run(python, "-m", "hub", "--version", cwd=folder)

@@ -165,7 +165,10 @@ class Settings:
     )
     drain: float = described(values.seconds, "TIME", "8s", "Time over which the streams are closed at the end.")
     workers: int = described(
-        values.workers, "N", "1", "Processes that serve; several need `lmdb://` with `lock=shared`, or `redis://`."
+        values.workers,
+        "N",
+        "1",
+        "Processes that serve; several need `lmdb://` with `lock=shared`, `redis://` or `postgresql://`.",
     )
     protocol: Protocol = described(
         values.choice(*get_args(Protocol)),

@@ -106,8 +106,8 @@ def demand_shared(transport: Transport, workers: int) -> None:
     if workers > 1 and not transport.shared:
         raise InvalidTransport(
             transport.url,
-            f"{workers} workers can't share it; open an lmdb:// directory with lock=shared, use a redis:// URL, "
-            "or leave --workers at 1",
+            f"{workers} workers can't share it; open an lmdb:// directory with lock=shared, use a redis:// or "
+            "postgresql:// URL, or leave --workers at 1",
         )
 
 

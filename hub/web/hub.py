@@ -310,7 +310,7 @@ class Hub:
         if self.settings.transport_url.startswith("memory://") and has_siblings():
             logger.warning(
                 "memory:// is this process's own, and others beside it serve the same: a subscriber hears of the"
-                " updates of one of them only; use lmdb:// with lock=shared, or redis://, or one worker"
+                " updates of one of them only; use lmdb:// with lock=shared, redis:// or postgresql://, or one worker"
             )
         try:
             yield self

@@ -16,6 +16,7 @@ from tests.authority import Authority
 from tests.e2e.processes import ROOT, Hubs, free_port, until
 from tests.hub.auth.issuing import issuing
 from tests.hub.cli.test_commands import run
+from tests.transports.postgresql import Postgres
 
 PROGRAM = [sys.executable, "-c", "from hub.cli.entry import main; main()"]
 
@@ -154,3 +155,15 @@ def test_check_knows_the_room(tmp_path: Path) -> None:
     free = os.statvfs(tmp_path)
     assert ("less than the map_size of 1048576 MiB" in said.stdout) is (free.f_bavail * free.f_frsize < 1 << 40)
     assert said.exit_code == 0
+
+
+async def test_check_prints_what_a_role_lacks(postgres: Postgres) -> None:
+    """First the tables, then the grants, as SQL that somebody else runs; with them nothing fails."""
+    await postgres.run_sql("CREATE ROLE lowly LOGIN")
+    settings = ("--dev", "--transport-url", postgres.url("lowly"), "--listen", "127.0.0.1:0")
+    for said in ("may not create the schema mercure", "may not use the schema mercure"):
+        found = done("check", *settings)
+        assert found.returncode == 2
+        assert said in found.stdout
+        await postgres.run_sql(found.stdout.partition("gives what is missing:\n\n")[2])
+    assert done("check", *settings).returncode == 0

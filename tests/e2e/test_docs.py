@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from html import unescape
 from pathlib import Path
 from threading import Timer
@@ -22,6 +22,7 @@ from hub.generations import PATH
 from tests.e2e.browser import Browser, chromium, said
 from tests.e2e.processes import free_port
 from tests.needs import needs
+from tests.transports.postgresql import Postgres
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs/how-to").glob("*.md"))]
@@ -134,10 +135,10 @@ class Shell:
         self._bash.wait(DEADLINE)
 
 
-@pytest.fixture
-def shell(tmp_path: Path, ports: Ports) -> Iterator[Shell]:
+@contextmanager
+def shell_of(folder: Path, environment: Mapping[str, str]) -> Iterator[Shell]:
     needs("bash")
-    shell = Shell(tmp_path, ports.environment)
+    shell = Shell(folder, environment)
     try:
         yield shell
     finally:
@@ -145,15 +146,20 @@ def shell(tmp_path: Path, ports: Ports) -> Iterator[Shell]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_console_block_is_true(page: Path, shell: Shell, ports: Ports) -> None:
-    """Each command of the page, in order, prints what the page shows."""
+def test_every_console_block_is_true(page: Path, tmp_path: Path, ports: Ports) -> None:
+    """Each command of the page, in order, prints what the page shows; one that needs a database gets it."""
     found = blocks(page, "console")
     needs(*(["cc"] if page.name == "performance.md" else []))
-    needs(*(program for program in ("curl", "redis-cli", "redis-server") if any(program in block for block in found)))
-    for block in map(ports.in_place, found):
-        for command, output in steps(block):
-            printed = shell.run(command)
-            assert re.fullmatch(shown(output), printed), f"{command}\n{printed}"
+    needs(*(each for each in ("curl", "redis-cli", "redis-server", "psql") if any(each in block for block in found)))
+    with ExitStack() as stack:
+        environment = ports.environment
+        if any("DATABASE_URL" in block for block in found):
+            environment["DATABASE_URL"] = stack.enter_context(Postgres("fsync=off")).url()
+        shell = stack.enter_context(shell_of(tmp_path, environment))
+        for block in map(ports.in_place, found):
+            for command, output in steps(block):
+                printed = shell.run(command)
+                assert re.fullmatch(shown(output), printed), f"{command}\n{printed}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
