@@ -4,6 +4,7 @@ ARG PYTHON_IMAGE=python:3.13-slim
 FROM ${PYTHON_IMAGE} AS build
 WORKDIR /src
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 PIP_ROOT_USER_ACTION=ignore
+RUN apt-get update -q && apt-get install -y -q --no-install-recommends binutils && rm -rf /var/lib/apt/lists/*
 # pip stays here: the hub's environment is filled from outside. What is pinned comes first, it changes seldom.
 RUN python3 -m venv /build && python3 -m venv --without-pip /opt/mercure-hub
 ARG REQUIREMENTS=requirements.txt
@@ -16,6 +17,7 @@ RUN /build/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /dis
  && /build/bin/pip --python /opt/mercure-hub/bin/python install --quiet --no-deps /dist/*.whl \
  && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/mercure-hub/lib \
  && find /opt/mercure-hub \( -name '*.pyx' -o -name '*.pxd' -o -name '*.c' -o -name '*.h' \) -delete \
+ && find /opt/mercure-hub -name '*.so' -exec strip --strip-unneeded {} + \
  && mkdir -m 0700 /data \
  && mkdir /opt/mercure-hub/probes && cp deploy/image/probe /opt/mercure-hub/probes/curl \
  && cp deploy/image/probe /opt/mercure-hub/probes/wget

@@ -3,7 +3,7 @@
 # Layout
 
 - ``__main__``: the command; `run`: the sections of a run, one after the other; `against`: any other hub
-- `fanout`, `connecting`, `publishing`, `history`, `audiences`: what a section measures
+- `fanout`, `connecting`, `publishing`, `history`, `audiences`, `stores`, …: what a section measures
 - `servers`: what is measured; `load`: the client in C that measures (``load.c``); `machine`: what the kernel tells
 - `bars`: what must hold; `report`, `plots`: tables and pictures for ``docs/performance.md``
 - ``write_loop.c``, ``baseline_sse_starlette.py``: the baselines

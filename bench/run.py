@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from statistics import median
 
-from bench import connecting, counting, fanout, history, publishing, scale
+from bench import connecting, counting, fanout, history, publishing, scale, stores
 from bench.load import SOURCES
 from bench.machine import HUB_CORE, LOAD_CORE, pinned
 from bench.servers import (
@@ -25,6 +25,7 @@ from bench.servers import (
     hub,
     nchan,
     own_patterns,
+    postgresql,
     private_topics,
     redis,
     spread,
@@ -45,6 +46,13 @@ class Servers:
     nchan: Kind | None
     given: Sequence[Kind] = ()
     """Other servers, whose programs the environment names."""
+    postgresql: Kind | None = None
+    """The hub on it, for the sections in which the store counts."""
+
+    @property
+    def stored(self) -> Sequence[Kind]:
+        """The hub with every store."""
+        return [*self.hubs, *([self.postgresql] if self.postgresql else [])]
 
     @property
     def others(self) -> Sequence[Kind]:
@@ -98,7 +106,7 @@ def idle(servers: Servers, quick: bool) -> Iterator[Figure]:
 
 
 def publish(servers: Servers, quick: bool) -> Iterator[Figure]:
-    numbers, kinds = ([1, 64], [LMDB]) if quick else ([1, 16, 64], [*servers.hubs, *servers.others])
+    numbers, kinds = ([1, 64], [LMDB]) if quick else ([1, 16, 64], [*servers.stored, *servers.others])
     for (name, number), found in publishing.compare(kinds, numbers, 3).items():
         for what, value in found._asdict().items():
             yield f"publish/{name}/{number}/{what}", value
@@ -176,10 +184,16 @@ def latency(servers: Servers, _quick: bool) -> Iterator[Figure]:
 def several_on_one_store(servers: Servers, _quick: bool) -> Iterator[Figure]:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         kinds = {"lmdb": hub("shared", f"lmdb://{folder}/data?lock=shared")}
-        kinds |= {each.name: each for each in servers.hubs if each.name == "redis"}
+        kinds |= {each.name: each for each in servers.stored if each.name in ("redis", "postgresql")}
         for name, kind in kinds.items():
             for (processes, subscribers), cost in scale.scaled(kind).items():
                 yield f"scale/{name}/{processes} processes/{subscribers} subscribers", cost
+
+
+def logs(servers: Servers, _quick: bool) -> Iterator[Figure]:
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        urls = {each.name: each.url for each in servers.stored if each.name in ("redis", "postgresql")}
+        yield from stores.compared({"lmdb": f"lmdb://{folder}/data?lock=shared", **urls})
 
 
 SECTIONS: dict[str, Callable[[Servers, bool], Iterator[Figure]]] = {
@@ -196,6 +210,7 @@ SECTIONS: dict[str, Callable[[Servers, bool], Iterator[Figure]]] = {
     "audiences": audiences,
     "workers": several,
     "scale": several_on_one_store,
+    "stores": logs,
 }
 
 QUICK = ("fanout", "connect", "idle", "publish", "audiences")
@@ -215,10 +230,11 @@ def measure(sections: Iterable[str], *, quick: bool) -> Results:
     """Run them; progress is told on stderr."""
     results = Results()
     with ExitStack() as stack:
-        stored = stack.enter_context(redis())
+        stored, postgres = stack.enter_context(redis()), stack.enter_context(postgresql())
         hubs, given = [MEMORY, LMDB, *([stored] if stored else [])], [each for each in (go_hub(), centrifugo()) if each]
-        servers = Servers(hubs, write_loop(), sse_starlette(), nchan(), given)
-        results.missing = [*([] if stored else ["redis"]), *([] if servers.nchan else ["Nchan"])]
+        servers = Servers(hubs, write_loop(), sse_starlette(), nchan(), given, postgres)
+        there = {"redis": stored, "PostgreSQL": postgres, "Nchan": servers.nchan}
+        results.missing = [name for name, found in there.items() if not found]
         for name in sections:
             print(f"{name} … ", end="", file=sys.stderr, flush=True)
             began = time.monotonic()

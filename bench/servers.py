@@ -125,6 +125,8 @@ class Kind:
     environment: Mapping[str, str] = field(default_factory=dict)
     core: int | None = HUB_CORE
     """None: all of them."""
+    url: str = ""
+    """Where its log is, if it is a hub of ours."""
 
     @contextmanager
     def running(self) -> Iterator[Server]:
@@ -176,7 +178,7 @@ def hub(name: str, transport_url: str, *flags: str) -> Kind:
         return [PROGRAM, "serve", "--listen", f"127.0.0.1:{port}", "--transport-url", transport_url, *flags]
 
     environment = {"MERCURE_PUBLISHER_JWT_KEY": KEY, "MERCURE_SUBSCRIBER_JWT_KEY": KEY, "MERCURE_ANONYMOUS": "1"}
-    return Kind(name, command, lambda: mercure().client(), environment)
+    return Kind(name, command, lambda: mercure().client(), environment, url=transport_url)
 
 
 MEMORY = hub("memory", "memory://")
@@ -204,6 +206,49 @@ def redis() -> Iterator[Kind | None]:
         while not path.exists() and time.monotonic() < until:
             time.sleep(0.02)
         yield hub("redis", f"unix://{path}")
+
+
+@contextmanager
+def postgresql() -> Iterator[Kind | None]:
+    """The same on PostgreSQL as it is installed, whose commits are durable; None where there is none."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda each: int(each.parent.name))
+    if not programs:
+        yield None
+        return
+    owner = "postgres" if os.geteuid() == 0 else None  # it refuses to run as root
+    with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder, ExitStack() as stack:
+        if owner is not None:
+            shutil.chown(folder, owner)
+        port, data = free_port(), Path(folder, "data")
+        create: list[str | Path] = [
+            programs[-1] / "initdb",
+            "-D",
+            data,
+            "-U",
+            "hub",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--locale=C.UTF-8",
+        ]
+        subprocess.run(create, check=True, user=owner, cwd=folder, stdout=subprocess.DEVNULL)
+        settings = ("-c", f"unix_socket_directories={folder}", "-c", "max_wal_size=2GB")
+        command: list[str | Path] = [
+            *pinned(LOAD_CORE),
+            programs[-1] / "postgres",
+            "-D",
+            data,
+            "-p",
+            str(port),
+            *settings,
+        ]
+        process = subprocess.Popen(
+            command, user=owner, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        stack.callback(end, process)
+        answers(process, port, "PostgreSQL")
+        yield hub("postgresql", f"postgresql://hub@/postgres?host={folder}&port={port}")
 
 
 def server_program() -> str | None:

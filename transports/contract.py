@@ -4,7 +4,7 @@ import asyncio
 import json
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from itertools import compress
 from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
@@ -84,10 +84,11 @@ class Visibility(NamedTuple):
 class Page:
     """Consecutive entries as they go out, in rows of the same length.
 
-    ``kinds``: the addresses of the entries, each once; ``which``: the index of each entry's in it.
+    ``kinds``: the addresses of the entries, each once; ``which``: the index of each entry's in it. ``reached``: of a
+    page of some topics (`TopicIndex`), the position up to which it has all of theirs; else 0.
     """
 
-    __slots__ = ("_whole", "events", "kinds", "positions", "which")
+    __slots__ = ("_whole", "events", "kinds", "positions", "reached", "which")
 
     def __init__(
         self,
@@ -95,12 +96,14 @@ class Page:
         events: Sequence[bytes],
         kinds: Sequence[Visibility],
         which: Sequence[int],
+        reached: Position = 0,
     ) -> None:
         self.positions, self.events, self.kinds, self.which = positions, events, kinds, which
+        self.reached = reached
         self._whole: bytes | None = None
 
     @classmethod
-    def of(cls, entries: Sequence["Entry"], size: int) -> Self:
+    def of(cls, entries: Sequence["Entry"], size: int, reached: Position = 0) -> Self:
         """The page that these entries make, as far as the one with which it has ``size`` bytes."""
         events: list[bytes] = []
         for _, update in entries:
@@ -111,7 +114,10 @@ class Page:
         taken = entries[: len(events)]
         addresses = [Visibility(update.topics, update.private) for _, update in taken]
         kinds = {address: number for number, address in enumerate(dict.fromkeys(addresses))}
-        return cls([position for position, _ in taken], events, list(kinds), [kinds[each] for each in addresses])
+        positions = [position for position, _ in taken]
+        if len(taken) < len(entries):
+            reached = min(reached, positions[-1])
+        return cls(positions, events, list(kinds), [kinds[each] for each in addresses], reached)
 
     def __len__(self) -> int:
         return len(self.events)
@@ -121,7 +127,7 @@ class Page:
         if not self.events or self.positions[-1] <= position:
             return self
         end = bisect_right(self.positions, position)
-        return Page(self.positions[:end], self.events[:end], self.kinds, self.which[:end])
+        return Page(self.positions[:end], self.events[:end], self.kinds, self.which[:end], self.reached)
 
     def text(self, wants: Callable[[Visibility], bool]) -> bytes:
         """The events whose address is wanted, as they go out. Streams that want all of them share the bytes."""
@@ -176,6 +182,32 @@ class History(NamedTuple):
     newest_id: str
     waiting: int | None = None
     waiting_seconds: float | None = None
+
+
+class Newest(NamedTuple):
+    """By topic, its newest entries, the newest first; ``reached``: where the log ended when they were looked up."""
+
+    entries: Mapping[str, Sequence[Entry]]
+    reached: Position
+
+
+class TopicIndex(ABC):
+    """Finds the entries of topics, as they are spelled, without reading all others. Raises what a `Transport` does."""
+
+    @abstractmethod
+    async def page_of(self, topics: Sequence[str], after: Position, limit: int, size: int) -> Page:
+        """`Transport.page` of the entries that have one of these topics; `Page.reached` says how far it has them.
+
+        That is the log's end, unless there are more. It may have entries of other topics as well.
+        """
+
+    @abstractmethod
+    async def topics(self, beginning: str, limit: int) -> Sequence[str]:
+        """At most ``limit`` of the topics in history that begin so."""
+
+    @abstractmethod
+    async def newest_of(self, topics: Sequence[str], depth: int) -> Newest:
+        """Of each of these topics at most ``depth`` entries; of one that has none, nothing."""
 
 
 class TransportError(Exception):
@@ -240,6 +272,11 @@ class Transport(ABC):
 
     def __init__(self, url: str) -> None:
         self.url = url
+
+    @property
+    def index(self) -> TopicIndex | None:
+        """Finds the entries of a topic; None: this store has no such index, or has not made it yet."""
+        return None
 
     @abstractmethod
     async def open(self) -> None:

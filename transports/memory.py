@@ -3,7 +3,9 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import AsyncIterator, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 from transports.contract import (
@@ -15,8 +17,11 @@ from transports.contract import (
     HistoryTrimmed,
     IdempotencyConflict,
     InvalidTransport,
+    Newest,
+    Page,
     Position,
     Receipt,
+    TopicIndex,
     Transport,
     TransportClosed,
     Update,
@@ -31,6 +36,9 @@ SHARE = 10
 """The part of the memory that there is which history may take by default, and `LARGEST_DEFAULT` at most."""
 ENTRY = 600
 """Bytes of an entry beside its texts: objects, and its places in the ring and in the tables of ids and keys."""
+
+GONE = 64
+"""Positions of a topic from which on those that are gone are taken out, half of them at once."""
 
 CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 """Where a container's limit stands (cgroups(7), version 2 and 1)."""
@@ -77,10 +85,17 @@ class MemoryTransport(Transport):
         self._last: tuple[Position, str] = (0, EARLIEST)
         self._ids: dict[str, list[Position]] = {}
         self._keys: dict[str, Entry] = {}
+        self._topics: dict[str, list[Position]] = {}
+        """Where each topic's entries stand; before `_first` some may be that are gone."""
         self._asleep: list[asyncio.Future[None]] = []
         """Tails that stand at the end."""
         self._open = False
         self.presence = LocalPresence(self._must_be_open)
+        self._index = MemoryIndex(self)
+
+    @property
+    def index(self) -> TopicIndex:
+        return self._index
 
     async def open(self) -> None:
         self._open = True
@@ -114,12 +129,22 @@ class MemoryTransport(Transport):
             self._ids[event_id] = [position]
         if key:
             self._keys[key] = entry
+        self._note_topics(update, position)
         self._bytes += size
         while self._bytes > self._max_bytes and self._first < position:
             self._forget_oldest()
         if self._asleep:
             self._wake()
         return Receipt(position, event_id)
+
+    def _note_topics(self, update: Update, position: Position) -> None:
+        for topic in update.topics:
+            if (standing := self._topics.get(topic)) is None:
+                self._topics[topic] = [position]
+            else:
+                standing.append(position)
+                if len(standing) > GONE and standing[GONE // 2] < self._first:
+                    del standing[: bisect_left(standing, self._first)]
 
     def _forget_oldest(self) -> None:
         slot = self._slot(self._first)
@@ -133,6 +158,10 @@ class MemoryTransport(Transport):
         del positions[0]
         if not positions:
             del self._ids[entry.update.id]
+        for topic in entry.update.topics:
+            standing = self._topics.get(topic)
+            if standing is not None and standing[-1] < self._first:
+                del self._topics[topic]
 
     def _slot(self, position: Position) -> int:
         return (position - 1) % self._size
@@ -154,6 +183,24 @@ class MemoryTransport(Transport):
             else:
                 self._asleep.append(asyncio.get_running_loop().create_future())
                 await self._asleep[-1]
+
+    def positions_of(self, topic: str, after: Position, limit: int) -> Sequence[Position]:
+        """The first of a topic's after a position, or the newest for a ``limit`` below 0. Raises `TransportClosed`."""
+        self._must_be_open()
+        standing = self._topics.get(topic, [])
+        begin = bisect_right(standing, max(after, self._first - 1))
+        return standing[max(begin, len(standing) + limit) :] if limit < 0 else standing[begin : begin + limit]
+
+    def topics(self) -> Iterator[str]:
+        """All that history has."""
+        self._must_be_open()
+        return iter(self._topics)
+
+    def entry(self, position: Position) -> Entry:
+        """That which stands there, within history."""
+        found = self._ring[self._slot(position)]
+        assert found is not None  # noqa: S101 - what is between the first and the last position is there
+        return found
 
     async def read(self, after: Position, limit: int) -> Sequence[Entry]:
         self._must_be_open()
@@ -202,6 +249,31 @@ class MemoryTransport(Transport):
     def _must_be_open(self) -> None:
         if not self._open:
             raise TransportClosed
+
+
+class MemoryIndex(TopicIndex):
+    """By a dictionary of the topics."""
+
+    def __init__(self, log: MemoryTransport) -> None:
+        self._log = log
+
+    async def page_of(self, topics: Sequence[str], after: Position, limit: int, size: int) -> Page:
+        await self._log.read(after, 0)  # is it still within history?
+        found = {each for topic in topics for each in self._log.positions_of(topic, after, limit)}
+        positions = sorted(found)[:limit]
+        last, _ = await self._log.last()
+        reached = positions[-1] if len(positions) == limit else max(after, last)
+        return Page.of([self._log.entry(position) for position in positions], size, reached)
+
+    async def topics(self, beginning: str, limit: int) -> Sequence[str]:
+        return [*islice((topic for topic in self._log.topics() if topic.startswith(beginning)), limit)]
+
+    async def newest_of(self, topics: Sequence[str], depth: int) -> Newest:
+        found = {}
+        for topic in topics:
+            if standing := self._log.positions_of(topic, 0, -depth):
+                found[topic] = [self._log.entry(position) for position in reversed(standing)]
+        return Newest(found, (await self._log.last())[0])
 
 
 def _size(update: Update) -> int:

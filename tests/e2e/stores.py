@@ -47,8 +47,8 @@ class DurablePostgres(Postgres):
         self.stop(signal.SIGQUIT)
 
     async def add(self, update: Mapping[str, Any]) -> None:
-        row = ([json.dumps(update)], [update["id"]])
-        await self.ask("SELECT mercure.append($1::text[], $2::text[], NULL, 0, 0, 0)", *row)
+        row = ([json.dumps(update)], [update["id"]], update["topics"], [1] * len(update["topics"]))
+        await self.ask("SELECT mercure.append($1::text[], $2::text[], NULL, $3::text[], $4::integer[], 0, 0, 0)", *row)
 
 
 STORES = {"redis": DurableValkey, "postgresql": DurablePostgres}

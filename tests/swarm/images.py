@@ -1,4 +1,4 @@
-"""What is deployed: a Python base, the hub twice, a broken one, and Valkey."""
+"""What is deployed: a Python base, the hub twice, a broken one, Valkey and PostgreSQL."""
 
 import os
 import shutil
@@ -12,18 +12,30 @@ from tests.swarm.engine import Engine, Failed, say
 ROOT = Path(__file__).parents[2]
 PYTHON = "python:3.13-slim"
 NOT_NEEDED = ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/man", "usr/share/locale")
-LIMIT = 60_000_000
+POSTGRES = """\
+FROM {base}
+RUN apt-get update -q && apt-get install -y -q --no-install-recommends postgresql && rm -rf /var/lib/apt/lists/*
+COPY {start} /
+ENV PGDATA=/var/lib/postgresql/data
+STOPSIGNAL SIGINT
+CMD ["sh", "/postgres.sh"]
+"""
+"""As Docker's own image of that name, as far as our stack needs it: data in that folder, and everybody is trusted."""
+LIMIT = 50_000_000
 """Bytes that the hub may add to its base."""
 
 
 def build(engine: Engine) -> tuple[str, int]:
-    """Make ``hub:a``, ``hub:b`` (the same, another image), ``hub:broken`` and ``valkey``; the base, and bytes added."""
+    """Make ``hub:a``, ``hub:b`` (the same, another image), ``hub:broken`` and the stores; the base, and bytes added."""
     base = _base(engine)
     network = ["--network", "host"]
     engine.docker("build", *network, "--quiet", "--build-arg", f"PYTHON_IMAGE={base}", "--tag", "hub:a", str(ROOT))
     _derive(engine, "hub:b", "FROM hub:a\nLABEL build=b\n")
     _derive(engine, "hub:broken", "FROM hub:a\nENV MERCURE_HEARTBEAT=nonsense\n")
-    _derive(engine, "valkey", f"FROM {base}\nCOPY valkey-server /usr/local/bin/\n", get_binary_path())
+    server = Path(get_binary_path())
+    _derive(engine, "valkey", f"FROM {base}\nCOPY {server.name} /usr/local/bin/valkey-server\n", server)
+    start = Path(__file__).with_name("postgres.sh")
+    _derive(engine, "postgres", POSTGRES.format(base=base, start=start.name), start)
     added = int(engine.inspect("inspect", "hub:a")["Size"]) - int(engine.inspect("inspect", base)["Size"])
     if added > LIMIT:
         raise Failed(f"the hub adds {added} bytes to its base, more than {LIMIT}")
@@ -35,8 +47,8 @@ def _derive(engine: Engine, tag: str, dockerfile: str, *files: Path | str) -> No
     folder.mkdir()
     (folder / "Dockerfile").write_text(dockerfile)
     for each in files:
-        shutil.copy(each, folder / "valkey-server")
-    engine.docker("build", "--quiet", "--tag", tag, str(folder))
+        shutil.copy(each, folder)
+    engine.docker("build", "--network", "host", "--quiet", "--tag", tag, str(folder))
     shutil.rmtree(folder)
 
 

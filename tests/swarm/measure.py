@@ -77,7 +77,12 @@ class Measurement:
 
     def _deploy(self) -> None:
         files = [part for each in self._strategy.files for part in ("--compose-file", str(ROOT / each))]
-        variables = {"MERCURE_IMAGE": "hub:a", "VALKEY_IMAGE": "valkey", "MERCURE_ANONYMOUS": "1"}
+        variables = {
+            "MERCURE_IMAGE": "hub:a",
+            "VALKEY_IMAGE": "valkey",
+            "POSTGRES_IMAGE": "postgres",
+            "MERCURE_ANONYMOUS": "1",
+        }
         self._engine.docker(
             "stack", "deploy", "--resolve-image", "never", *files, self._stack, env=variables | self._strategy.variables
         )
@@ -118,7 +123,12 @@ class Measurement:
         elif act == "break":
             self._timed("update to a broken image", lambda: self._update("hub:broken"))
         else:
-            self._timed("update", lambda: self._update("hub:b", restarting=act == "restart valkey"))
+            self._timed(
+                "update",
+                lambda: self._update(
+                    "hub:b", restarting=act.removeprefix("restart ") if act.startswith("restart") else ""
+                ),
+            )
         if act == "update and back":
             time.sleep(1)
             self._timed("back", lambda: self._update("hub:a"))
@@ -129,11 +139,11 @@ class Measurement:
         self._acts.append((begun, time.time(), what, state))
         say(f"{self._stack}: {what}: {state} after {time.time() - begun:.1f} s")
 
-    def _update(self, image: str, *, restarting: bool = False) -> str:
+    def _update(self, image: str, *, restarting: str = "") -> str:
         before = self._status().get("StartedAt")
         self._engine.docker("service", "update", "--detach", "--no-resolve-image", "--image", image, self._service)
         if restarting:
-            self._engine.docker("service", "update", "--detach", "--force", f"{self._stack}_valkey")
+            self._engine.docker("service", "update", "--detach", "--force", f"{self._stack}_{restarting}")
         found: dict[str, str] = until(lambda: self._ended(before), f"{self._stack}: the update's end")
         return found["State"]
 

@@ -19,7 +19,7 @@ class Strategy:
     title: str
     files: Sequence[str] = (STACK,)
     variables: dict[str, str] = field(default_factory=dict)
-    act: Literal["update", "update and back", "break", "kill", "restart valkey"] = "update and back"
+    act: Literal["update", "update and back", "break", "kill", "restart valkey", "restart postgres"] = "update and back"
     state: str = "completed"
     good: bool = True
     health_check: bool = True
@@ -74,6 +74,7 @@ GOOD = [
     ),
     Strategy("shared-2", "lmdb `lock=shared`, start-first, 2 replicas", (STACK, f"{OVERRIDES}shared.yml"), gap=0.25),
     Strategy("redis", "redis, 2 replicas, start-first", (STACK, f"{OVERRIDES}redis.yml"), gap=0.25),
+    Strategy("postgres", "postgresql, 2 replicas, start-first", (STACK, f"{OVERRIDES}postgres.yml"), gap=0.25),
     Strategy(
         "broken-image",
         "standby, update to a broken image",
@@ -104,6 +105,12 @@ GOOD = [
         "redis, 2 replicas, Valkey restarted during the update",
         (STACK, f"{OVERRIDES}redis.yml"),
         act="restart valkey",
+    ),
+    Strategy(
+        "postgres-restarted",
+        "postgresql, 2 replicas, PostgreSQL restarted during the update",
+        (STACK, f"{OVERRIDES}postgres.yml"),
+        act="restart postgres",
     ),
 ]
 """One after the other: each has the machine for itself."""

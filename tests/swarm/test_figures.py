@@ -153,7 +153,7 @@ def test_the_picture_is_drawn() -> None:
 
 def test_every_good_strategy_has_its_bar() -> None:
     """Only where a hub or its server was killed may publishing stand still for longer."""
-    assert {each.name for each in GOOD if each.gap is None} == {"killed", "redis-restarted"}
+    assert {each.name for each in GOOD if each.gap is None} == {"killed", "redis-restarted", "postgres-restarted"}
 
 
 def test_who_is_told_to_come_back_has_no_stream() -> None:

@@ -15,7 +15,7 @@ from transports.urls import count, duration, parameters, size_in_bytes, split
 
 SMALLEST_MAP = 1 << 20
 MOUNTS = Path("/proc/self/mountinfo")
-_KNOWN = frozenset({"lock", "lock_timeout", "size", "ttl", "sync", "map_size", "network_fs"})
+_KNOWN = frozenset({"lock", "lock_timeout", "size", "ttl", "sync", "map_size", "network_fs", "index"})
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Parameters:
             ttl=duration(said["ttl"]) if "ttl" in said else None,
             sync=_one_of("sync", said.get("sync", "on"), "on", "off") == "on",
             map_size=size_in_bytes(said.get("map_size", "1GiB")),
+            index=_one_of("index", said.get("index", "none"), "topics", "none") == "topics",
         )
         if not SMALLEST_MAP <= options.map_size < 1 << 46:
             raise ValueError("map_size is between 1MiB and 64TiB")

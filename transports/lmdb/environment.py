@@ -18,7 +18,7 @@ import lmdb
 
 from transports.contract import TransportError, TransportFull, TransportUnavailable
 from transports.lmdb.file import DamagedFile, check_file
-from transports.lmdb.tables import DATA, BadStore, identity, tables_of
+from transports.lmdb.tables import DATA, BadStore, identity, index_of, tables_of
 
 HEADROOM = 1.25
 """How much larger than its file the map of a store is that has outgrown ``map_size``: trimming it takes room first."""
@@ -38,6 +38,8 @@ class Options:
     ttl: float | None = None
     sync: bool = True
     map_size: int = 1 << 30
+    index: bool = False
+    """Of the topics."""
 
 
 def unlocked(write: bool) -> AbstractContextManager[None]:
@@ -91,7 +93,7 @@ class Environment:
             undo.callback(env.close)
             if (size := env.info()["map_size"]) > self.options.map_size:
                 env.set_mapsize(int(size * HEADROOM))
-            self.tables = tables_of(env)
+            self.tables = tables_of(env, index=self.options.index)
             self.identity = identity(self.directory)
             undo.pop_all()
         self._env = env
@@ -132,6 +134,11 @@ class Environment:
             return self._free() < FULL or size + FULL > _limit()
         except OSError:
             return False
+
+    def look_for_index(self, txn: lmdb.Transaction[bytes]) -> None:
+        """Another process may have begun one: from then on whoever adds to the log adds to it."""
+        if self.tables.topics is None and self._env is not None:
+            self.tables = index_of(self._env, self.tables, txn)
 
     @contextmanager
     def transaction(self, *, write: bool) -> Iterator[lmdb.Transaction[bytes]]:

@@ -65,14 +65,21 @@ def _address(text: bytes) -> Visibility:
     return Visibility(tuple(json.loads(text[1:])), text[:1] == b"1")
 
 
-def page_of(rows: Sequence[bytes], first: Position) -> Page:
-    """The events of consecutive rows. ValueError, `struct.error`: one is damaged."""
+def visibility_of(row: bytes) -> Visibility:
+    """Its topics, and whether it is private. ValueError, `struct.error`: it is damaged."""
+    _, end, _ = _HEAD.unpack_from(row)
+    return _address(row[_START:end])
+
+
+def page_of(rows: Sequence[bytes], positions: Sequence[Position], reached: Position = 0) -> Page:
+    """The events of rows. ValueError, `struct.error`: one is damaged."""
     heads = list(map(_HEAD.unpack_from, rows))
     texts = [row[_START:end] for row, (_, end, _) in zip(rows, heads, strict=True)]
     kinds = {text: number for number, text in enumerate(dict.fromkeys(texts))}
     return Page(
-        range(first, first + len(rows)),
+        positions,
         [row[start:] for row, (_, _, start) in zip(rows, heads, strict=True)],
         [_address(text) for text in kinds],
         [kinds[text] for text in texts],
+        reached,
     )

@@ -7,6 +7,7 @@ import struct
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from math import inf
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from transports.contract import (
     History,
     HistoryTrimmed,
     IdempotencyConflict,
+    Newest,
     Page,
     Position,
     Receipt,
@@ -30,15 +32,18 @@ from transports.contract import (
 from transports.episode import Episode
 from transports.lmdb.environment import Environment, Locked, Options, unlocked
 from transports.lmdb.presence import PresenceTables
-from transports.lmdb.rows import milliseconds_of, page_of, rest_of, update_of
+from transports.lmdb.rows import milliseconds_of, page_of, rest_of, update_of, visibility_of
 from transports.lmdb.tables import (
     FILL,
+    INDEXED,
     PAGE_BYTES,
+    TOPIC_KEY,
     digest,
     identity,
     newest,
     number,
     rows_from,
+    topic_key,
     trim,
     used,
 )
@@ -67,6 +72,7 @@ class Store:
     """The log in an environment: each call is one transaction, or a few."""
 
     def __init__(self, directory: Path, options: Options, locked: Locked = unlocked) -> None:
+        self._shared = locked is not unlocked
         self._environment = Environment(directory, options, locked)
         self._unlooked = inf
         """Bytes that were written since it was last looked how full the store is."""
@@ -161,9 +167,11 @@ class Store:
             self._unlooked = inf if removed else 0
 
     def _put(self, txn: lmdb.Transaction[bytes], records: Sequence[Record]) -> list[Receipt | TransportError]:
+        if self._shared:
+            self._environment.look_for_index(txn)
         position = newest(txn, self._environment.tables)
         results: list[Receipt | TransportError] = []
-        updates, ids, keys = [], [], dict[bytes, Entry]()
+        updates, ids, keys, topics = [], [], dict[bytes, Entry](), list[tuple[bytes, bytes]]()
         for update, row, name, key in records:
             first = key and (keys.get(key) or self._first_with(txn, key))
             if first:
@@ -177,11 +185,14 @@ class Store:
             ids.append((name, at))
             if key:
                 keys[key] = Entry(position, update)
+            topics += [(topic_key(topic), at) for topic in update.topics]
             results.append(Receipt(position, update.id))
         # One call for each table: each LMDB call may wait for the GIL.
         _put_all(txn, self._environment.tables.updates, updates, append=True)
         _put_all(txn, self._environment.tables.ids, ids)
         _put_all(txn, self._environment.tables.keys, [(key, number(entry.position)) for key, entry in keys.items()])
+        if self._environment.tables.topics is not None:
+            _put_all(txn, self._environment.tables.topics, topics)
         return results
 
     def _first_with(self, txn: lmdb.Transaction[bytes], key: bytes) -> Entry | None:
@@ -229,7 +240,7 @@ class Store:
         """`Transport.page`."""
         first, rows = self._rows(after, limit, size, from_start=True)
         with self._damage(f"an entry from {first} on"):
-            return page_of(rows, first)
+            return page_of(rows, range(first, first + len(rows)))
 
     def _rows(self, after: Position, limit: int, size: int, *, from_start: bool) -> tuple[Position, list[bytes]]:
         """Positions have no holes, so that the first one says them all."""
@@ -272,6 +283,81 @@ class Store:
     def _last(self, position: Position, row: bytes) -> tuple[Position, str]:
         with self._damage(f"entry {position}"):
             return position, rest_of(row)["id"]
+
+    @property
+    def indexed(self) -> bool:
+        """Is there an index of topics, with all that are in history?"""
+        with self._environment.faults(), self._environment.transaction(write=False) as txn:
+            self._environment.look_for_index(txn)
+            return txn.get(INDEXED, db=self._environment.tables.meta) is not None
+
+    def page_of(self, topics: Sequence[str], after: Position, limit: int, size: int) -> Page:
+        """`TopicIndex.page_of`."""
+        with self._environment.faults(), self._environment.transaction(write=False) as txn:
+            last = self._must_have(txn, after)
+            found = {each for topic in topics for each in self._positions(txn, topic, after, limit)}
+            positions = sorted(found)[:limit]
+            rows: list[bytes] = []
+            for position in positions:
+                rows.append(txn.get(number(position), b"", db=self._environment.tables.updates))
+                size -= len(rows[-1])
+                if size <= 0:
+                    break
+        whole = len(rows) == len(positions) < limit
+        with self._damage(f"an entry after {after}"):
+            return page_of(rows, positions[: len(rows)], max(after, last) if whole else positions[len(rows) - 1])
+
+    def _must_have(self, txn: lmdb.Transaction[bytes], after: Position) -> Position:
+        """The newest position. Raises `HistoryTrimmed` where something after ``after`` is gone."""
+        cursor = txn.cursor(self._environment.tables.updates)
+        if not cursor.first():
+            return 0
+        if 0 < after < int.from_bytes(cursor.key()) - 1:
+            raise HistoryTrimmed
+        return newest(txn, self._environment.tables)
+
+    def _positions(self, txn: lmdb.Transaction[bytes], topic: str, after: Position, limit: int) -> list[Position]:
+        assert self._environment.tables.topics is not None  # noqa: S101 - asked where there is an index alone
+        cursor = txn.cursor(self._environment.tables.topics)
+        if not cursor.set_range_dup(topic_key(topic), number(after + 1)):
+            return []
+        return [int.from_bytes(each) for each in islice(cursor.iternext_dup(), limit)]
+
+    def topics(self, beginning: str, limit: int) -> list[str]:
+        """`TopicIndex.topics`."""
+        found: dict[str, None] = {}
+        with self._environment.faults(), self._environment.transaction(write=False) as txn:
+            assert self._environment.tables.topics is not None  # noqa: S101
+            cursor, key = txn.cursor(self._environment.tables.topics), topic_key(beginning)
+            more = cursor.set_range(key)
+            while more and cursor.key().startswith(key) and len(found) < limit:
+                if len(cursor.key()) < TOPIC_KEY:
+                    found[cursor.key().decode(errors="surrogatepass")] = None
+                else:  # its rows have the whole of it, and maybe of others
+                    rows = (txn.get(at, b"", db=self._environment.tables.updates) for at in cursor.iternext_dup())
+                    found |= dict.fromkeys(each for row in rows for each in visibility_of(row).topics)
+                more = cursor.next_nodup()
+        return [topic for topic in found if topic.startswith(beginning)]
+
+    def newest_of(self, topics: Sequence[str], depth: int) -> Newest:
+        """`TopicIndex.newest_of`."""
+        found: dict[str, list[Entry]] = {}
+        with self._environment.faults(), self._environment.transaction(write=False) as txn:
+            assert self._environment.tables.topics is not None  # noqa: S101
+            cursor = txn.cursor(self._environment.tables.topics)
+            for topic in topics:
+                more = cursor.set_key(topic_key(topic)) and cursor.last_dup()
+                entries: list[Entry] = []
+                while more and len(entries) < depth:
+                    position = int.from_bytes(cursor.value())
+                    row = txn.get(cursor.value(), b"", db=self._environment.tables.updates)
+                    entry = self._entry(position, row)
+                    if topic in entry.update.topics:
+                        entries.append(entry)
+                    more = cursor.prev_dup()
+                if entries:
+                    found[topic] = entries
+            return Newest(found, newest(txn, self._environment.tables))
 
     def check(self) -> None:
         """`Transport.check`; trims too, so that ``ttl`` holds in a log that is not appended to."""

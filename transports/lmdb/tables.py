@@ -5,7 +5,8 @@
     keys      SHA-256 of an idempotency key -> position
     nodes     node -> its count, in decimal digits
     presence  node, NUL, SHA-256 of a subscription's id -> the id, NUL, its document
-    meta      format -> the version of this layout
+    topics    with index=topics: the first bytes of a topic -> positions
+    meta      format -> the version of this layout; indexed -> yes, once `topics` has all of them
 
 Numbers are 8 bytes, big-endian.
 """
@@ -23,7 +24,7 @@ from typing import NamedTuple
 import lmdb
 
 from transports.contract import Position, Update
-from transports.lmdb.rows import milliseconds_of, rest_of, row_of
+from transports.lmdb.rows import milliseconds_of, rest_of, row_of, visibility_of
 
 DATA = "data.mdb"
 """The file's name in its directory, which LMDB chooses."""
@@ -38,6 +39,10 @@ FILL = 0.75
 The rest is what a transaction copies before it changes it: in a full map LMDB can't even delete more than a few rows.
 """
 
+
+INDEXED = b"indexed"
+TOPIC_KEY = 448
+"""Bytes of a topic in the index; LMDB's keys have at most 511. Those that share them are told apart by their rows."""
 
 PAGE_BYTES = 4 << 20
 """A page of history ends once it holds so much, however many entries were asked for."""
@@ -56,6 +61,8 @@ class Tables(NamedTuple):
     nodes: lmdb._Database
     presence: lmdb._Database
     meta: lmdb._Database
+    topics: lmdb._Database | None = None
+    """Where there is an index of topics."""
 
 
 def number(value: int) -> bytes:
@@ -97,7 +104,7 @@ def trim(
 
 def used(txn: lmdb.Transaction[bytes], tables: Tables) -> int:
     """Bytes of the pages that all tables take."""
-    return sum(size_of(txn, table) for table in tables)
+    return sum(size_of(txn, table) for table in tables if table is not None)
 
 
 def size_of(txn: lmdb.Transaction[bytes], table: lmdb._Database) -> int:
@@ -110,14 +117,51 @@ def _remove(txn: lmdb.Transaction[bytes], tables: Tables, at: bytes, row: bytes)
     with suppress(ValueError, KeyError, TypeError, struct.error):  # a damaged row names nothing, but goes
         update = rest_of(row)
         txn.delete(digest(update["id"]), at, db=tables.ids)
+        if tables.topics is not None:
+            for topic in visibility_of(row).topics:
+                txn.delete(topic_key(topic), at, db=tables.topics)
         key = update.get("idempotency_key")
         if key and txn.get(digest(key), db=tables.keys) == at:
             txn.delete(digest(key), db=tables.keys)
     txn.delete(at, db=tables.updates)
 
 
-def tables_of(env: lmdb.Environment) -> Tables:
-    """Open the tables, made where the file is new. Raises `BadStore`."""
+def topic_key(topic: str) -> bytes:
+    """As much of it as a key may have, so that topics that begin alike stand together."""
+    return topic.encode(errors="surrogatepass")[:TOPIC_KEY]
+
+
+def index_of(env: lmdb.Environment, tables: Tables, txn: lmdb.Transaction[bytes] | None = None) -> Tables:
+    """With the index of topics, if the file has one: whoever made it, all have to keep it."""
+    try:
+        return tables._replace(topics=env.open_db(b"topics", txn=txn, create=False, dupsort=True, dupfixed=True))
+    except (lmdb.NotFoundError, lmdb.ReadonlyError):
+        return tables
+
+
+def make_index(env: lmdb.Environment, tables: Tables) -> Tables:
+    """An index of all the rows that there are, a part in each transaction; one that was interrupted is made anew."""
+    with env.begin(write=True) as txn:
+        if txn.get(INDEXED, db=tables.meta) is not None:
+            return index_of(env, tables, txn)
+        tables = tables._replace(topics=env.open_db(b"topics", txn=txn, dupsort=True, dupfixed=True))
+    assert tables.topics is not None  # noqa: S101 - it was opened here
+    after = 0
+    while True:
+        with env.begin(write=True) as txn:
+            cursor = txn.cursor(tables.updates)
+            if not cursor.set_range(number(after + 1)):
+                txn.put(INDEXED, b"yes", db=tables.meta)
+                return tables
+            for at, row in [*islice(cursor.iternext(), _TOGETHER)]:
+                with suppress(ValueError, KeyError, TypeError, struct.error):  # a damaged row has no topics
+                    for topic in visibility_of(row).topics:
+                        txn.put(topic_key(topic), at, db=tables.topics)
+                after = int.from_bytes(at)
+
+
+def tables_of(env: lmdb.Environment, *, index: bool = False) -> Tables:
+    """Open the tables, made where the file is new; the index as well, if it is wanted or there. Raises `BadStore`."""
     with env.begin(write=True) as txn:
         ours = not any(txn.cursor()) or txn.get(b"meta") is not None
         if not ours:
@@ -141,7 +185,7 @@ def tables_of(env: lmdb.Environment) -> Tables:
         )
     if found == _FORMAT_1:
         _migrate(env, tables)
-    return tables
+    return make_index(env, tables) if index else index_of(env, tables)
 
 
 def _migrate(env: lmdb.Environment, tables: Tables) -> None:

@@ -4,12 +4,12 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import ExitStack, closing, suppress
 from functools import partial
 from itertools import islice
 from math import inf
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from transports.contract import (
     Answer,
@@ -17,9 +17,11 @@ from transports.contract import (
     Entry,
     History,
     InvalidTransport,
+    Newest,
     Page,
     Position,
     Receipt,
+    TopicIndex,
     Transport,
     TransportClosed,
     TransportUnavailable,
@@ -55,6 +57,7 @@ class LMDBTransport(Transport):
     ``lock_timeout``: how long `open` waits for the lock (1s). ``size`` and ``ttl``: what history keeps (all that fits).
     ``map_size``: bytes that the file may take (1GiB); above three quarters of it the oldest updates go.
     ``network_fs=yes``: also where the directory lies on a network file system, with a shared lock.
+    ``index=topics``: find the entries of a topic without reading all others; once made, it stays.
     ``sync=off``: an append returns before the disk has it, so that a power cut may lose it.
 
     While it is open, the interpreter switches threads more often (`transports.lmdb.thread.SWITCH`).
@@ -75,6 +78,7 @@ class LMDBTransport(Transport):
         self._relay: Relay | None = None
         self._appended = asyncio.Event()
         self._recent = Recent()
+        self._index: TopicIndex | None = None
         self.presence = LMDBPresence(self._in_presence)
 
     async def open(self) -> None:
@@ -94,6 +98,7 @@ class LMDBTransport(Transport):
                 raise InvalidTransport(self.url, unusable(self._parameters.directory, error)) from error
             raise
         self._worker = worker
+        self._index = LMDBIndex(self._call) if await worker.call(lambda: store.indexed) else None
 
     async def _hold(self) -> ExitStack:
         """Wait for the lock, with nothing else open. The thread releases it, as its last act."""
@@ -138,6 +143,10 @@ class LMDBTransport(Transport):
             self._peers = Peers(self._parameters.directory / "peers", self._wake)
         else:
             self._relay = await Relay.listen(self._parameters.directory, partial(_submit, worker))
+
+    @property
+    def index(self) -> TopicIndex | None:
+        return self._index
 
     async def append(self, update: Update) -> Receipt:
         receipt: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
@@ -256,6 +265,25 @@ def record_of(update: Update) -> Record:
     """What the thread needs to store it now."""
     key = digest(update.idempotency_key) if update.idempotency_key else b""
     return Record(update, row_of(update, int(time.time() * 1000)), digest(update.id), key)
+
+
+class LMDBIndex(TopicIndex):
+    """``call``: asks the store, in its thread."""
+
+    def __init__(self, call: Callable[[Callable[[Store], Any]], Awaitable[Any]]) -> None:
+        self._call = call
+
+    async def page_of(self, topics: Sequence[str], after: Position, limit: int, size: int) -> Page:
+        page: Page = await self._call(lambda store: store.page_of(topics, after, limit, size))
+        return page
+
+    async def topics(self, beginning: str, limit: int) -> Sequence[str]:
+        found: Sequence[str] = await self._call(lambda store: store.topics(beginning, limit))
+        return found
+
+    async def newest_of(self, topics: Sequence[str], depth: int) -> Newest:
+        newest: Newest = await self._call(lambda store: store.newest_of(topics, depth))
+        return newest
 
 
 class Recent:

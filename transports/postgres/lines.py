@@ -88,7 +88,7 @@ class Appends(_ServerLine[Append]):
         self._newest: Position | None = None
         """Everything of ours that is under way will stand after this position. None: there was no connection yet."""
         schema = server.schema
-        self._append = f"SELECT * FROM {schema}.append($1, $2, $3, $4, $5, $6)"  # noqa: S608 - looked at in url.py
+        self._append = f"SELECT * FROM {schema}.append($1, $2, $3, $4, $5, $6, $7, $8)"  # noqa: S608 - looked at in url.py
         self._find = f"SELECT {schema}.find($1, $2, $3)"
         self._last = f"SELECT max(position) FROM {schema}.updates"  # noqa: S608
 
@@ -101,11 +101,12 @@ class Appends(_ServerLine[Append]):
         sent = [job for job in group if not (key := job.update.idempotency_key) or firsts.setdefault(key, job) is job]
         texts, ids = [job.text for job in sent], [job.update.id for job in sent]
         keys = [job.update.idempotency_key or None for job in sent] if firsts else None
+        topics = [topic for job in sent for topic in job.update.topics]
+        owners = [owner for owner, job in enumerate(sent, 1) for _ in job.update.topics]
         connection = await self._connected()
         try:
-            row = await undisturbed(
-                connection, connection.fetchrow(self._append, texts, ids, keys, *self._trim, self._oldest)
-            )
+            given = (texts, ids, keys, topics, owners, *self._trim, self._oldest)
+            row = await undisturbed(connection, connection.fetchrow(self._append, *given))
         except OUTSIDE as error:
             if not connection.is_closed():
                 raise  # the server has said that it did not do it

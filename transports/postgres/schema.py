@@ -16,13 +16,18 @@ _NEEDS = (
     ("table", "nodes", "SELECT, INSERT, UPDATE, DELETE"),
     ("table", "subscriptions", "SELECT, INSERT, UPDATE, DELETE"),
     ("table", "health", "SELECT, UPDATE"),
-    ("table", "format", "SELECT"),
+    ("table", "format", "SELECT, UPDATE"),
+    ("table", "topics", "SELECT, INSERT, DELETE"),
     ("sequence", "outbox_number_seq", "SELECT"),
     ("function", "lock_log()", "EXECUTE"),
-    ("function", "append(text[], text[], text[], bigint, bigint, bigint)", "EXECUTE"),
+    ("function", "append(text[], text[], text[], text[], integer[], bigint, bigint, bigint)", "EXECUTE"),
     ("function", "find(text[], text[], bigint)", "EXECUTE"),
     ("function", "move(bigint, bigint, bigint)", "EXECUTE"),
     ("function", "check()", "EXECUTE"),
+    ("function", "begin_index()", "EXECUTE"),
+    ("function", "page_of(text[], bigint, integer)", "EXECUTE"),
+    ("function", "newest_of(text[], integer)", "EXECUTE"),
+    ("function", "topics_from(text, integer)", "EXECUTE"),
 )
 """What a hub's role must be able to do, beside the use of the schema."""
 

@@ -3,8 +3,9 @@
 
 CREATE SCHEMA mercure;
 
-CREATE TABLE mercure.format (version integer NOT NULL);
-INSERT INTO mercure.format VALUES (1);
+-- indexed_from: the position from which on `topics` has every entry; NULL: it has none.
+CREATE TABLE mercure.format (version integer NOT NULL, indexed_from bigint);
+INSERT INTO mercure.format VALUES (1, NULL);
 
 -- position: microseconds since 1970 when the entry came, or one more than the entry before it, whichever is larger.
 -- previous: the entry before it when it came, so that a reader knows whether something is gone between two entries.
@@ -22,11 +23,18 @@ CREATE TABLE mercure.updates (
 CREATE INDEX updates_ids ON mercure.updates (hashtextextended(id, 0), position);
 CREATE INDEX updates_keys ON mercure.updates (hashtextextended(key, 0)) WHERE key IS NOT NULL;
 
+-- With index=topics: the entries of each topic. An index takes no text of more than 2,704 bytes.
+CREATE TABLE mercure.topics (topic text COLLATE "C" NOT NULL, position bigint NOT NULL)
+  WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.2);
+CREATE INDEX topics_topics ON mercure.topics ("left"(topic, 500), position);
+CREATE INDEX topics_positions ON mercure.topics (position);
+
 -- What transactions have published and no hub has moved to the log yet.
 CREATE TABLE mercure.outbox (
   number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   written timestamptz NOT NULL DEFAULT clock_timestamp(),
   id text NOT NULL,
+  topics text[] NOT NULL,
   update text NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
@@ -46,12 +54,13 @@ CREATE FUNCTION mercure.lock_log() RETURNS void LANGUAGE sql AS $$
 $$;
 
 -- Add a group of updates and trim what is too much. keys: NULL when none has one; no key stands twice in a group.
+-- topics: of all of them; owners: for each topic, the place of its update in the group.
 -- size: entries that stay (0: all), ttl: microseconds (0: for ever). oldest: a position before which nothing is left, as
 -- far as the caller knows: an index scan that begins at 0 has to pass all that was deleted and is not vacuumed yet.
 -- Those whose key is known are not added: known are their places in the group, with the entries that have the keys.
 -- The others stand at base + 1, base + 2 … in their order.
 CREATE FUNCTION mercure.append(
-  texts text[], ids text[], keys text[], size bigint, ttl bigint, INOUT oldest bigint,
+  texts text[], ids text[], keys text[], topics text[], owners integer[], size bigint, ttl bigint, INOUT oldest bigint,
   OUT base bigint, OUT known integer[], OUT known_positions bigint[], OUT known_texts text[]
 ) LANGUAGE plpgsql AS $$
 DECLARE
@@ -62,6 +71,7 @@ DECLARE
   excess bigint;
   room bigint;
   bound bigint; -- the first position that stays
+  indexed boolean := (SELECT format.indexed_from IS NOT NULL FROM mercure.format);
 BEGIN
   PERFORM mercure.lock_log();
   SELECT position, number INTO newest, count FROM mercure.updates ORDER BY position DESC LIMIT 1;
@@ -98,6 +108,12 @@ BEGIN
   IF added = 0 THEN
     RETURN;
   END IF;
+  IF indexed THEN
+    INSERT INTO mercure.topics (topic, position)
+      SELECT given.topic, base + given.owner - (SELECT count(*) FROM unnest(known) AS before WHERE before < given.owner)
+      FROM unnest(topics, owners) AS given (topic, owner)
+      WHERE known IS NULL OR given.owner <> ALL (known);
+  END IF;
   PERFORM pg_notify('mercure.updates', '');
 
   SELECT position, number INTO first, excess FROM mercure.updates
@@ -117,6 +133,9 @@ BEGIN
   IF bound IS NOT NULL THEN
     oldest := least(bound, base + added);
     DELETE FROM mercure.updates WHERE position >= first AND position < oldest;
+    IF indexed THEN
+      DELETE FROM mercure.topics WHERE position >= first AND position < oldest;
+    END IF;
   END IF;
 END
 $$;
@@ -142,6 +161,8 @@ CREATE FUNCTION mercure.move(size bigint, ttl bigint, INOUT oldest bigint, OUT m
 DECLARE
   texts text[];
   ids text[];
+  topics text[];
+  owners integer[];
 BEGIN
   moved := 0;
   IF NOT EXISTS (SELECT FROM mercure.outbox) THEN
@@ -150,14 +171,82 @@ BEGIN
   PERFORM mercure.lock_log();
   WITH taken AS (
     DELETE FROM mercure.outbox WHERE number IN (SELECT number FROM mercure.outbox ORDER BY number LIMIT 256)
-    RETURNING number, id, update
+    RETURNING outbox.number, outbox.id, outbox.topics, outbox.update
+  ), numbered AS (
+    SELECT row_number() OVER (ORDER BY taken.number)::integer AS n, taken.* FROM taken
+  ), named AS (
+    SELECT numbered.n, each.topic FROM numbered, unnest(numbered.topics) AS each (topic)
   )
-  SELECT array_agg(taken.update ORDER BY number), array_agg(taken.id ORDER BY number), count(*)
-    INTO texts, ids, moved FROM taken;
+  SELECT (SELECT array_agg(numbered.update ORDER BY n) FROM numbered),
+      (SELECT array_agg(numbered.id ORDER BY n) FROM numbered), (SELECT count(*) FROM numbered),
+      (SELECT array_agg(named.topic) FROM named), (SELECT array_agg(named.n) FROM named)
+    INTO texts, ids, moved, topics, owners;
   IF moved > 0 THEN
-    SELECT appended.oldest INTO oldest FROM mercure.append(texts, ids, NULL, size, ttl, oldest) AS appended;
+    SELECT appended.oldest INTO oldest FROM mercure.append(texts, ids, NULL, topics, owners, size, ttl, oldest)
+      AS appended;
   END IF;
 END
+$$;
+
+-- Begin an index of topics: it has what is added from now on, and `indexed_from` says since when.
+CREATE FUNCTION mercure.begin_index() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM mercure.lock_log();
+  UPDATE mercure.format SET indexed_from = coalesce((SELECT max(position) FROM mercure.updates), 0) + 1
+    WHERE indexed_from IS NULL;
+END
+$$;
+
+-- The entries of some topics after a position, at most so many; up to where they are all of them; and the entry before
+-- the first one after that position, by which a reader knows that nothing is gone. All as of one moment.
+CREATE FUNCTION mercure.page_of(
+  wanted text[], after bigint, most integer,
+  OUT positions bigint[], OUT texts text[], OUT reached bigint, OUT previous bigint
+) LANGUAGE plpgsql STABLE AS $$
+BEGIN
+  SELECT max(position) INTO reached FROM mercure.updates;
+  SELECT updates.previous INTO previous FROM mercure.updates WHERE position > after ORDER BY position LIMIT 1;
+  SELECT array_agg(updates.position ORDER BY updates.position), array_agg(updates.update ORDER BY updates.position)
+    INTO positions, texts
+    FROM (
+      SELECT DISTINCT entry.position FROM unnest(wanted) AS given (topic) CROSS JOIN LATERAL (
+        SELECT topics.position FROM mercure.topics
+          WHERE "left"(topics.topic, 500) = "left"(given.topic, 500) AND topics.topic = given.topic
+            AND topics.position > after
+          ORDER BY topics.position LIMIT most
+      ) AS entry ORDER BY entry.position LIMIT most
+    ) AS found JOIN mercure.updates ON updates.position = found.position;
+END
+$$;
+
+-- The newest entries of some topics, at most so many of each; `topics` and `positions` in rows, and the log's end.
+CREATE FUNCTION mercure.newest_of(wanted text[], depth integer, OUT topics text[], OUT positions bigint[],
+  OUT texts text[], OUT reached bigint) LANGUAGE plpgsql STABLE AS $$
+BEGIN
+  SELECT max(position) INTO reached FROM mercure.updates;
+  SELECT array_agg(given.topic ORDER BY n, updates.position DESC),
+      array_agg(updates.position ORDER BY n, updates.position DESC),
+      array_agg(updates.update ORDER BY n, updates.position DESC)
+    INTO topics, positions, texts
+    FROM unnest(wanted) WITH ORDINALITY AS given (topic, n) CROSS JOIN LATERAL (
+      SELECT topics.position FROM mercure.topics
+        WHERE "left"(topics.topic, 500) = "left"(given.topic, 500) AND topics.topic = given.topic
+        ORDER BY topics.position DESC LIMIT depth
+    ) AS entry JOIN mercure.updates ON updates.position = entry.position;
+END
+$$;
+
+-- Topics that begin so, each once, without reading all entries; the first 500 characters of longer ones.
+CREATE FUNCTION mercure.topics_from(beginning text, most integer) RETURNS SETOF text LANGUAGE sql STABLE AS $$
+  WITH RECURSIVE found (topic) AS (
+    (SELECT "left"(topics.topic, 500) FROM mercure.topics
+      WHERE "left"(topics.topic, 500) >= "left"(beginning, 500) COLLATE "C" ORDER BY "left"(topics.topic, 500) LIMIT 1)
+    UNION ALL
+    SELECT (SELECT "left"(topics.topic, 500) FROM mercure.topics
+      WHERE "left"(topics.topic, 500) > found.topic ORDER BY "left"(topics.topic, 500) LIMIT 1)
+    FROM found WHERE starts_with(found.topic, "left"(beginning, 500))
+  )
+  SELECT found.topic FROM found WHERE starts_with(found.topic, "left"(beginning, 500)) LIMIT most
 $$;
 
 -- Writes as an append does, behind those that are under way.
@@ -200,7 +289,7 @@ BEGIN
     RAISE EXCEPTION 'an id is not "earliest" and does not begin with #, the type mercure is reserved, retry is not negative'
       USING ERRCODE = 'invalid_parameter_value';
   END IF;
-  INSERT INTO mercure.outbox (id, update) VALUES (id, json_strip_nulls(json_build_object(
+  INSERT INTO mercure.outbox (id, topics, update) VALUES (id, topics, json_strip_nulls(json_build_object(
     'id', id, 'topics', topics, 'data', coalesce(data, ''), 'private', coalesce(private, false),
     'type', type, 'retry', retry))::text);
   RETURN id;

@@ -16,6 +16,7 @@ from transports.contract import (
     InvalidTransport,
     Position,
     Receipt,
+    TopicIndex,
     Transport,
     TransportClosed,
     TransportUnavailable,
@@ -23,8 +24,9 @@ from transports.contract import (
 )
 from transports.episode import clocks_apart
 from transports.grouping import Told, awaited
+from transports.postgres.index import Filling, PostgresIndex
+from transports.postgres.leading import Leading, lead
 from transports.postgres.lines import Append, Appends, Following, Questions, Trim
-from transports.postgres.outbox import Leading, empty_outbox
 from transports.postgres.presence import PostgresPresence
 from transports.postgres.schema import Unfit, named
 from transports.postgres.server import Server, unfit
@@ -56,13 +58,14 @@ class Connections(NamedTuple):
     reads: Questions
     following: Following
     aside: Leading
-    moving: asyncio.Task[None]
+    leading: asyncio.Task[None]
 
 
 class PostgresTransport(Transport):
     """``schema``: where the tables are (mercure). ``size``: how many updates history keeps (a million; 0: all).
 
-    ``ttl``: how long. ``migrate=no``: the tables are made by somebody else. `open` does not wait for a server that is
+    ``ttl``: how long. ``index=topics``: find the entries of a topic without reading all others; once made, it stays.
+    ``migrate=no``: the tables are made by somebody else. `open` does not wait for a server that is
     away; everything else raises `TransportUnavailable` until it is back. An append whose answer is lost is looked for;
     when nobody answers it raises, although the update may be in the log.
     """
@@ -78,6 +81,8 @@ class PostgresTransport(Transport):
         self._lines: Connections | None = None
         self._skipped = Skipped(logger, self._named("mercure.updates"))
         self._own = Own()
+        self._filling = Filling(self._parameters.schema, wanted=self._parameters.index)
+        self._index: PostgresIndex | None = None
         self.presence = PostgresPresence(lambda: self._open().aside, self._parameters.schema)
 
     def _named(self, query: str) -> str:
@@ -104,8 +109,14 @@ class PostgresTransport(Transport):
         except BaseException:
             await aside.abort()
             raise
-        moving = asyncio.ensure_future(empty_outbox(aside, said.schema, trim))
-        self._lines = Connections(Appends(server, trim, self._own), Questions(server), Following(server), aside, moving)
+        reads = Questions(server)
+        leading = asyncio.ensure_future(lead(aside, said.schema, trim, self._filling))
+        self._lines = Connections(Appends(server, trim, self._own), reads, Following(server), aside, leading)
+        self._index = PostgresIndex(reads, said.schema)
+
+    @property
+    def index(self) -> TopicIndex | None:
+        return self._index if self._filling.whole else None
 
     async def append(self, update: Update) -> Receipt:
         return await awaited(self.submit, update)
@@ -221,8 +232,8 @@ class PostgresTransport(Transport):
         await lines.appends.finish()
         await lines.following.abort()
         await lines.aside.abort()
-        lines.moving.cancel()
-        await asyncio.wait([lines.moving])
+        lines.leading.cancel()
+        await asyncio.wait([lines.leading])
         await lines.reads.finish()
 
     def _open(self) -> Connections:

@@ -12,7 +12,7 @@ from transports.urls import count, duration, parameters, split
 SIZE = "1000000"
 """Updates that history keeps by default: without a bound the disk fills up, and it is the application's too."""
 
-_OURS = frozenset({"schema", "size", "ttl", "migrate", "synchronous_commit", "password_file"})
+_OURS = frozenset({"schema", "size", "ttl", "migrate", "index", "synchronous_commit", "password_file"})
 _LIBPQ = frozenset({"host", "port", "dbname", "user", "password", "passfile", "service", "application_name", "options"})
 _LIBPQ |= {"sslmode", "sslcert", "sslkey", "sslrootcert", "sslcrl", "sslpassword", "sslnegotiation"}
 _LIBPQ |= {"ssl_min_protocol_version", "ssl_max_protocol_version", "target_session_attrs"}
@@ -36,6 +36,8 @@ class Parameters:
     migrate: bool
     synchronous_commit: str | None
     password_file: str | None
+    index: bool
+    """Of the topics."""
 
     @classmethod
     def of(cls, url: str) -> Self:
@@ -60,6 +62,7 @@ class Parameters:
             migrate=_choice(ours, "migrate", ("yes", "no")) != "no",
             synchronous_commit=_choice(ours, "synchronous_commit", _COMMITS),
             password_file=ours.get("password_file"),
+            index=_choice(ours, "index", ("topics", "none")) == "topics",
         )
 
     def password(self) -> str | None:

@@ -150,9 +150,9 @@ async def test_who_may_publish(postgres: Postgres, transport: Transport, schema:
     for sql in (
         f"SELECT * FROM {schema}.updates",
         f"SELECT * FROM {schema}.outbox",
-        f"INSERT INTO {schema}.outbox (id, update) VALUES ('x', 'x')",
+        f"INSERT INTO {schema}.outbox (id, topics, update) VALUES ('x', ARRAY['x'], 'x')",
         f"SELECT {schema}.move(0, 0, 0)",
-        f"SELECT {schema}.append(ARRAY['x'], ARRAY['x'], NULL, 0, 0, 0)",
+        f"SELECT {schema}.append(ARRAY['x'], ARRAY['x'], NULL, ARRAY['x'], ARRAY[1], 0, 0, 0)",
     ):
         with pytest.raises(InsufficientPrivilegeError):
             await postgres.run_sql(sql, role)

@@ -1,4 +1,4 @@
-"""What the application's transactions have published goes to the log, moved by one hub of all that share it.
+"""What one hub does for all: what transactions have published goes to the log, and the index of topics is filled.
 
 Theory of operation. ``mercure.publish`` writes a row to the outbox within whatever transaction calls it, and takes no
 lock: NOTIFY would make all commits of the server that publish wait for each other, so nobody is told, and the hub
@@ -10,9 +10,11 @@ hub looks each `SELDOM` seconds.
 
 import asyncio
 import logging
+import time
 from typing import Any
 
 from transports.contract import TransportClosed, TransportUnavailable
+from transports.postgres.index import Filling
 from transports.postgres.lines import Questions, Trim
 from transports.postgres.schema import named
 
@@ -41,20 +43,23 @@ class Leading(Questions):
         return self.leads
 
 
-async def empty_outbox(line: Leading, schema: str, trim: Trim) -> None:
+async def lead(line: Leading, schema: str, trim: Trim, index: Filling) -> None:
     """Until the line is closed. An outage is waited out; the dispatcher, which meets it as well, tells of it."""
-    used, oldest = False, 0
+    leads, used, oldest, look_at = False, False, 0, 0.0
     while True:
         try:
-            if await line.lead(schema):
+            if time.monotonic() >= look_at:
+                look_at = time.monotonic() + SELDOM
+                leads = await line.lead(schema)
                 used = used or await line.value(named(USED, schema))
-                moved = 0
-                if used:
-                    ((moved, left),) = await line.ask(named(MOVE, schema), *trim, oldest)
-                    oldest = left or oldest
-                await asyncio.sleep(0 if moved else LOOK if used else SELDOM)
-            else:
-                await asyncio.sleep(SELDOM)
+                await index.look(line)
+                if leads:
+                    await index.fill(line)
+            moved = 0
+            if leads and used:
+                ((moved, left),) = await line.ask(named(MOVE, schema), *trim, oldest)
+                oldest = left or oldest
+            await asyncio.sleep(0 if moved else LOOK if leads and used else SELDOM)
         except TransportClosed:
             return
         except TransportUnavailable as error:
