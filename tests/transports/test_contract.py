@@ -8,10 +8,12 @@ import pytest
 from tests.transports.postgresql import Postgres, a_schema
 from tests.transports.topologies import Cluster, Sentinels
 from tests.transports.valkey import Redis, Valkey
-from transports.testing.suite import SharedTransportContract, TransportContract
+from transports.testing.suite import SharedTopicIndexContract, SharedTransportContract, TopicIndexContract
+
+INDEXED = {"index": "topics"}
 
 
-class TestMemory(TransportContract):
+class TestMemory(TopicIndexContract):
     durable = False
 
     @pytest.fixture
@@ -19,13 +21,17 @@ class TestMemory(TransportContract):
         return "memory://"
 
 
-class TestLMDBExclusive(TransportContract):
+class TestLMDBExclusive(TopicIndexContract):
+    indexed = INDEXED
+
     @pytest.fixture
     def url(self, tmp_path: Path) -> str:
         return f"lmdb://{tmp_path}/hub"
 
 
-class TestLMDBShared(SharedTransportContract):
+class TestLMDBShared(SharedTopicIndexContract):
+    indexed = INDEXED
+
     @pytest.fixture
     def url(self, tmp_path: Path) -> str:
         return f"lmdb://{tmp_path}/hub?lock=shared"
@@ -36,7 +42,9 @@ def on(server: Valkey | Sentinels | Cluster) -> str:
     return server.url(prefix=secrets.token_hex(4))
 
 
-class TestPostgreSQL(SharedTransportContract):
+class TestPostgreSQL(SharedTopicIndexContract):
+    indexed = INDEXED
+
     @pytest.fixture
     def url(self, postgres: Postgres) -> str:
         return postgres.url(schema=a_schema())

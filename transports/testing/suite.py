@@ -1,12 +1,15 @@
 """What every transport must do, as tests that any transport can run: `TransportContract`, `SharedTransportContract`.
 
+`TopicIndexContract` and `SharedTopicIndexContract` are for those that find the entries of topics.
+
 Override the fixture ``opened`` where parameters are given in another way than in a query, ``peer`` where a second
 process needs more than the URL.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
+from types import MappingProxyType
 
 import pytest
 
@@ -16,7 +19,9 @@ from transports import (
     Entry,
     HistoryTrimmed,
     IdempotencyConflict,
+    Newest,
     Receipt,
+    TopicIndex,
     Transport,
     TransportClosed,
     Update,
@@ -61,6 +66,13 @@ async def waiting(transport: Transport, after: int) -> "asyncio.Task[Sequence[En
 
 def ids(entries: Iterable[Entry]) -> list[str]:
     return [entry.update.id for entry in entries]
+
+
+A, B, LONG = "https://example.com/a", "https://example.com/b", "https://example.com/" + "x" * 600
+
+
+def under(name: object, *topics: str, **fields: object) -> Update:
+    return Update(f"urn:uuid:{name}", topics, **fields)  # type: ignore[arg-type]
 
 
 class TransportContract:
@@ -493,3 +505,120 @@ class SharedTransportContract(TransportContract):
         counts = await transport.presence.beat("here")
         await other.kill()
         assert await transport.presence.expire("there", counts["there"])
+
+
+class TopicIndexContract(TransportContract):
+    """What one that finds the entries of topics promises besides. ``indexed``: the parameters with which it does."""
+
+    indexed: Mapping[str, object] = MappingProxyType({})
+
+    @pytest.fixture
+    async def index(self, opened: Opened) -> tuple[Transport, TopicIndex]:
+        return await self.with_index(opened)
+
+    async def with_index(self, opened: Opened, **parameters: object) -> tuple[Transport, TopicIndex]:
+        """Opened as its index needs it, and the index once it is whole."""
+        transport = await opened(**self.indexed, **parameters)
+        async with asyncio.timeout(DEADLINE):
+            while transport.index is None:
+                await asyncio.sleep(0.01)
+        return transport, transport.index
+
+    async def test_the_entries_of_a_topic(self, index: tuple[Transport, TopicIndex]) -> None:
+        """They come in their order, each once, in pages that follow each other up to the end of the log."""
+        transport, found = index
+        topics = [(A,), (B,), (A, B), (LONG + "1",), (LONG + "2",), ("*", A)] * 5
+        receipts = [await transport.append(under(n, *each, data="é\n")) for n, each in enumerate(topics)]
+        for wanted in ([A], [B, A], [LONG + "1"], ["https://example.com/none"], [A, A]):
+            expected = [r.position for r, each in zip(receipts, topics, strict=True) if set(wanted) & set(each)]
+            seen, after = list[int](), 0
+            while not seen or after < receipts[-1].position:
+                page = await found.page_of(wanted, after, 4, 1 << 20)
+                its = [page.kinds[which].topics for which in page.which]
+                seen += [position for position, of in zip(page.positions, its, strict=True) if set(of) & set(wanted)]
+                assert after < page.reached <= receipts[-1].position
+                assert all(after < position <= page.reached for position in page.positions)
+                after = page.reached
+                if not expected:
+                    break
+            assert seen == expected
+        page = await found.page_of([A], receipts[20].position, 100, 1)
+        assert len(page) == 1
+        assert page.reached == page.positions[0]
+        place = [receipt.position for receipt in receipts].index(page.positions[0])
+        assert page.events[0] == under(place, data="é\n").to_event()
+
+    async def test_a_topics_entries_that_are_gone(self, opened: Opened) -> None:
+        """They leave the index with history, and who stood before them is told."""
+        transport, found = await self.with_index(opened, size=3)
+        receipts = [await transport.append(under(n, A if n % 2 else B)) for n in range(10)]
+        assert [*(await found.page_of([A], 0, 10, 1 << 20)).positions] == [receipts[n].position for n in (7, 9)]
+        assert (await found.page_of([A], receipts[6].position, 10, 1 << 20)).positions[0] == receipts[7].position
+        with pytest.raises(HistoryTrimmed):
+            await found.page_of([A], receipts[0].position, 10, 1 << 20)
+        for n in range(3):
+            await transport.append(under(f"b{n}", B))
+        assert await found.topics("", 10) == [B]
+        assert (await found.newest_of([A, B], 2)).entries.keys() == {B}
+
+    async def test_the_newest_of_topics(self, index: tuple[Transport, TopicIndex]) -> None:
+        """The newest of each first, as many as asked, and where the log ended then."""
+        transport, found = index
+        assert await found.newest_of([A], 2) == Newest({}, 0)
+        updates = [under(n, *each) for n, each in enumerate([(A,), (B,), (A,), (A, B), (LONG + "1",), (LONG + "2",)])]
+        receipts = [await transport.append(each) for each in updates]
+        entries = [Entry(receipt.position, update) for receipt, update in zip(receipts, updates, strict=True)]
+        newest = await found.newest_of([A, B, LONG + "1", "https://example.com/none"], 2)
+        assert newest.reached == receipts[-1].position
+        assert {topic: [*each] for topic, each in newest.entries.items()} == {
+            A: [entries[3], entries[2]],
+            B: [entries[3], entries[1]],
+            LONG + "1": [entries[4]],
+        }
+
+    async def test_the_topics_of_history(self, index: tuple[Transport, TopicIndex]) -> None:
+        """Each once, those that begin so alone, and no more than asked."""
+        transport, found = index
+        for topic in (A, B, A, f"{A}/1", f"{A}/2", "é", "a relative one"):
+            await transport.append(under(topic, topic))
+        assert sorted(await found.topics("", 10)) == sorted([A, B, f"{A}/1", f"{A}/2", "é", "a relative one"])
+        assert sorted(await found.topics(A, 10)) == [A, f"{A}/1", f"{A}/2"]
+        assert len(await found.topics(A, 2)) == 2
+        assert await found.topics("https://example.com/none", 10) == []
+
+    async def test_an_index_that_is_made_later(self, opened: Opened) -> None:
+        """It has what was there before, and goes on also where another opening did not ask for it."""
+        if not self.durable:
+            return
+        plain = await opened()
+        receipts = [await plain.append(under(n, A)) for n in range(30)]
+        await plain.close()
+        transport, found = await self.with_index(opened)
+        receipts += [await transport.append(under(n, A)) for n in range(30, 40)]
+        assert len(await found.page_of([A], 0, 100, 1 << 20)) == 40
+        await transport.close()
+        again = await opened()
+        receipts.append(await again.append(under(40, A)))
+        async with asyncio.timeout(DEADLINE):
+            while again.index is None:
+                await asyncio.sleep(0.01)
+        assert [*(await again.index.page_of([A], 0, 100, 1 << 20)).positions] == [each.position for each in receipts]
+
+
+class SharedTopicIndexContract(TopicIndexContract, SharedTransportContract):
+    """The same, between processes."""
+
+    async def test_an_index_for_both(self, transport: Transport, opened: Opened, peer: StartPeer) -> None:
+        """What a process adds that has not asked for the index is in it, also what it added before."""
+        other = await peer()
+        await transport.append(an_update("here"))
+        await transport.close()
+        transport, found = await self.with_index(opened)
+        await other.ask("append", names=["there"])
+        await transport.append(an_update("here again"))
+        page = await found.page_of(TOPICS[:1], 0, 10, 1 << 20)
+        assert [event.partition(b"\n")[0] for event in page.events] == [
+            b"id: urn:uuid:here",
+            b"id: urn:uuid:there",
+            b"id: urn:uuid:here again",
+        ]

@@ -132,6 +132,15 @@ async def test_trimmed_by_a_stranger(server: Valkey, transport: Transport) -> No
     assert await transport.read(newest.position, 1) == []
 
 
+async def test_overtaken_from_the_beginning(server: Valkey, opened: Opened) -> None:
+    """A tail of the empty log that trimming overtakes before it has asked for what follows is told as well."""
+    transport = await opened(server.url(size=3))
+    assert isinstance(transport, RedisTransport)
+    await fill(transport, range(5))
+    with pytest.raises(HistoryTrimmed):
+        await transport._changes_since(transport._open().reads, 0)
+
+
 async def test_flushed(server: Valkey, transport: Transport) -> None:
     """A live tail is told of a FLUSHALL with the first update after it; a new one goes on from there."""
     *_, newest = await fill(transport, ["a", "a"])
