@@ -184,13 +184,6 @@ class History(NamedTuple):
     waiting_seconds: float | None = None
 
 
-class Newest(NamedTuple):
-    """By topic, its newest entries, the newest first; ``reached``: where the log ended when they were looked up."""
-
-    entries: Mapping[str, Sequence[Entry]]
-    reached: Position
-
-
 class TopicIndex(ABC):
     """Finds the entries of topics, as they are spelled, without reading all others. Raises what a `Transport` does."""
 
@@ -206,8 +199,8 @@ class TopicIndex(ABC):
         """At most ``limit`` of the topics in history that begin so."""
 
     @abstractmethod
-    async def newest_of(self, topics: Sequence[str], depth: int) -> Newest:
-        """Of each of these topics at most ``depth`` entries; of one that has none, nothing."""
+    async def newest_of(self, topics: Sequence[str], depth: int) -> Mapping[str, Sequence[Entry]]:
+        """Of each of these topics at most ``depth`` entries, the newest first; of one that has none, nothing."""
 
 
 class TransportError(Exception):

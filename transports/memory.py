@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from bisect import bisect_left, bisect_right
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -17,7 +17,6 @@ from transports.contract import (
     HistoryTrimmed,
     IdempotencyConflict,
     InvalidTransport,
-    Newest,
     Page,
     Position,
     Receipt,
@@ -268,12 +267,12 @@ class MemoryIndex(TopicIndex):
     async def topics(self, beginning: str, limit: int) -> Sequence[str]:
         return [*islice((topic for topic in self._log.topics() if topic.startswith(beginning)), limit)]
 
-    async def newest_of(self, topics: Sequence[str], depth: int) -> Newest:
+    async def newest_of(self, topics: Sequence[str], depth: int) -> Mapping[str, Sequence[Entry]]:
         found = {}
         for topic in topics:
             if standing := self._log.positions_of(topic, 0, -depth):
                 found[topic] = [self._log.entry(position) for position in reversed(standing)]
-        return Newest(found, (await self._log.last())[0])
+        return found
 
 
 def _size(update: Update) -> int:

@@ -176,6 +176,9 @@ class Settings:
         "both",
         "Generations of the protocol to serve: `both`, `1.0`, `0.x`.",
     )
+    strict_protocol: bool = described(
+        values.boolean, "", "off", "Leave out what the specification does not have: `last=1` of a subscription."
+    )
     trusted_issuers: tuple[str, ...] = described(
         values.issuers, "URI …", "", "Issuers (`iss`) whose 1.0 tokens are accepted."
     )

@@ -90,6 +90,12 @@ class Audience:
         self.size = 0
         """Streams of this audience, live or behind."""
 
+    @property
+    def topics(self) -> Sequence[str]:
+        """All that its matchers select, where they are exact; else none."""
+        matchers = self.key[0]
+        return [each.pattern for each in matchers] if all(each.is_exact for each in matchers) else ()
+
     def wants(self, update: Update | Visibility) -> bool:
         """Does a matcher select the update, and a grant allow it if it is private? (Mercure, "Subscribers")"""
         chosen = not self._exact.isdisjoint(update.topics) or self._matching.any(self._patterns, update.topics)

@@ -102,12 +102,14 @@ class Log:
             return page
         loading = self._loading.get(after)
         if loading is None:
-            loading = self._loading[after] = asyncio.ensure_future(self._load(after))
+            loading = self._loading[after] = asyncio.ensure_future(self.transport.page(after, PAGE, PAGE_SIZE))
             loading.add_done_callback(lambda task: self._loaded(after, task))
         return await asyncio.shield(loading)
 
-    async def _load(self, after: Position) -> Page:
-        return await self.transport.page(after, PAGE, PAGE_SIZE)
+    async def page_of(self, topics: Sequence[str], after: Position) -> Page:
+        """The same of some topics alone, where the store can find them; no topics: of all."""
+        index = self.transport.index if topics else None
+        return await (index.page_of(topics, after, PAGE, PAGE_SIZE) if index is not None else self.page(after))
 
     def _loaded(self, after: Position, task: asyncio.Task[Page]) -> None:
         del self._loading[after]
@@ -204,12 +206,12 @@ class Stream:
         self.why = Ended.CLIENT
         wire.listener = self
 
-    def start(self) -> None:
-        """Send what history has after the cursor, then what is new. The response head is out."""
+    def start(self, opening: bytes = b"") -> None:
+        """Send the opening, what history has after the cursor, then what is new. The response head is out."""
         self.streams.open.add(self)
         self.streams.counts.opened()
         self._call_in(self.streams.heartbeat)
-        if self.wire.waiting():
+        if (opening and not self.wire.send(opening)) or self.wire.waiting():
             self._congested()
         else:
             self._catch_up()
@@ -237,16 +239,19 @@ class Stream:
         log = self.streams.log
         with self.streams.traces.span("mercure.history") as note:
             entries, behind = 0, True
+            topics: Sequence[str] = ()
             while behind:
                 # A faster replica's subscriber waits for our dispatcher, rather than get something twice.
                 await log.reached(self.cursor)
                 try:
-                    page = await log.page(self.cursor)
+                    page = await log.page_of(topics, self.cursor)
                 except TransportUnavailable:
                     await asyncio.sleep(PAGE_RETRY)
                     continue
                 behind = self._send_page(page)
                 entries += len(page)
+                # The first page is shared with all who come back at once; who is further behind reads its own topics.
+                topics = self.audience.topics
                 # A store in memory and a fast reader suspend nowhere: let the others have their turn.
                 await asyncio.sleep(0)
             note("mercure.history.entries", entries)
@@ -258,6 +263,8 @@ class Stream:
         passed = page.until(position)
         if len(passed) < len(page):
             self.cursor = position
+        elif page.reached:
+            self.cursor = min(page.reached, position)
         elif passed:
             self.cursor = passed.positions[-1]
         payload = passed.text(self.audience.wants)

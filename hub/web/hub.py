@@ -131,6 +131,7 @@ class Hub:
             self.limits,
             self.traces,
             self.active,
+            settings.strict_protocol,
         )
         named = [each.identifier for each in settings.issuers if each.authorization_server]
         self.metadata = Metadata(

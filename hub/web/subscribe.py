@@ -18,6 +18,7 @@ from hub.auth.authorization import Authorizer
 from hub.auth.grants import Grants
 from hub.client.sse_parser import Event, Parser
 from hub.fanout.inprocess import InProcess
+from hub.fanout.newest import newest_updates
 from hub.fanout.stream import HEARTBEAT, Stream, Streams
 from hub.fanout.wire import Offer, RawHeaders, Wire, gone, taken_over, wire_for
 from hub.generations import NAMES, Generation, Protocol, generations_in, matcher_types
@@ -101,19 +102,30 @@ class HistoryLost(Exception):
 
 
 class Query(NamedTuple):
-    """What a request asks for, and may get. ``last_event_id``: None for what is new from now on."""
+    """What a request asks for, and may get. ``last_event_id``: None for what is new from now on.
+
+    ``newest``: first the newest update of each topic, where the subscriber stands nowhere yet.
+    """
 
     matchers: tuple[Matcher, ...]
     grants: Grants
     last_event_id: str | None
+    newest: bool = False
+
+
+class Beginning(NamedTuple):
+    """Where a stream begins: what it sends first, the cursor after which it goes on, and the response headers."""
+
+    cursor: Position
+    headers: RawHeaders
+    opening: bytes = b""
 
 
 class Admission(NamedTuple):
-    """A stream that may begin after ``cursor``, with these response headers. ``client``: who it is, for its limit."""
+    """A stream that may begin. ``client``: who it is, for its limit."""
 
     query: Query
-    cursor: Position
-    headers: RawHeaders
+    beginning: Beginning
     client: str
 
 
@@ -135,6 +147,8 @@ class Subscribe:
     limits: Limits
     traces: Traces
     active: ActiveSubscriptions | None = None
+    strict: bool = False
+    """Whether `last` is left out, which the specification does not have."""
 
     def direct(self, scope: Scope, offer: Offer) -> bool:
         """`hub.fanout.wire.Direct`: begin a stream that asks for nothing of the past."""
@@ -144,7 +158,7 @@ class Subscribe:
             query = self._query_of(HTTPConnection(scope), b"")
         except Problem:
             return False  # it is told why through ASGI
-        if query.last_event_id is not None:
+        if query.last_event_id is not None or query.newest:
             return False
         offer.begin(_RAW_STREAM_HEADERS + self.cors.headers(scope), self._first)
         if (wire := taken_over(offer)) is not None:
@@ -158,17 +172,17 @@ class Subscribe:
             if isinstance(admission, Response):
                 await admission(scope, receive, send)
                 return
-            query, cursor, headers, client = admission
+            query, beginning, client = admission
             note("http.response.status_code", 200)
             note("mercure.matchers", len(query.matchers))
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.start", "status": 200, "headers": beginning.headers})
             if request.method == "HEAD":
                 await send({"type": "http.response.body"})
                 return
             # Some proxies pass the head on only once the body has begun.
             await send({"type": "http.response.body", "body": self._first, "more_body": True})
             wire, carry = wire_for(scope, receive, send)
-            self._start(wire, query, cursor, client)
+            self._start(wire, query, beginning, client)
         if carry is not None:
             await carry()
 
@@ -185,10 +199,10 @@ class Subscribe:
         if self.limits.crowded(len(self.streams.open)) or self.limits.has_enough(client):
             return self._come_back(request, body, LATER)
         try:
-            cursor, headers = await self._cursor(query.last_event_id)
+            beginning = await self._beginning(query)
         except (TransportUnavailable, TransportClosed):
             return self._come_back(request, body)
-        return Admission(query, cursor, headers, client)
+        return Admission(query, beginning, client)
 
     @property
     def _first(self) -> bytes:
@@ -210,18 +224,27 @@ class Subscribe:
             self.matching.check(matchers)
         except InvalidMatcher as error:
             raise Problem(400, str(error)) from None
-        return Query(matchers, grants, last_event_id(request.headers.get("Last-Event-ID"), parameters, generations))
+        asked = last_event_id(request.headers.get("Last-Event-ID"), parameters, generations)
+        return Query(matchers, grants, asked, not self.strict and ("last", "1") in parameters)
 
-    async def _cursor(self, asked: str | None) -> tuple[Position, RawHeaders]:
+    async def _beginning(self, query: Query) -> Beginning:
         """Where the stream starts, and the response headers that say so.
 
         Without an id it is where the dispatcher stands before the client has seen the head: what is published after
         that is new to it.
         """
+        log, asked = self.streams.log, query.last_event_id
         if asked is None:
-            return self.streams.log.position, _RAW_STREAM_HEADERS
-        position = await self.streams.log.transport.position_of(asked) if _may_exist(asked) else None
-        return position or 0, self._raw_headers_after(EARLIEST if position is None else asked)
+            cursor, headers = log.position, _RAW_STREAM_HEADERS
+        else:
+            position = await log.transport.position_of(asked) if _may_exist(asked) else None
+            headers = self._raw_headers_after(EARLIEST if position is None else asked)
+            if position is not None or asked == EARLIEST or not query.newest:
+                return Beginning(position or 0, headers)
+        if not query.newest:
+            return Beginning(cursor, headers)
+        opening, cursor = await newest_updates(log.transport, self.matching, query.matchers, query.grants.subscribe)
+        return Beginning(cursor, headers, opening)
 
     def _raw_headers_after(self, told: str) -> RawHeaders:
         """The head of a stream that goes on after that event (Mercure, "Reconnection")."""
@@ -252,28 +275,27 @@ class Subscribe:
         while not self.lifecycle.draining:
             asked = parser.last_event_id or None
             try:
-                cursor, _ = await self._cursor(asked)
+                beginning = await self._beginning(query := Query(matchers, _ALL, asked))
             except (TransportUnavailable, TransportClosed):
                 raise unavailable("the store of this hub does not answer; try again") from None
-            if asked not in (None, EARLIEST) and cursor == 0:
+            if asked not in (None, EARLIEST) and beginning.cursor == 0:
                 raise HistoryLost(asked)
             wire = InProcess()
-            self._start(wire, Query(matchers, _ALL, asked), cursor, "")
+            self._start(wire, query, beginning, "")
             async with aclosing(wire.events(parser)) as events:
                 async for event in events:
                     yield event
 
-    def _start(self, wire: Wire, query: Query, cursor: Position | None, client: str) -> None:
-        """``cursor``: None for what the audience gets from now on. ``client``: who it is, for its limit."""
+    def _start(self, wire: Wire, query: Query, beginning: Beginning | None, client: str) -> None:
+        """``beginning``: None for what the audience gets from now on. ``client``: who it is, for its limit."""
         audience = self.streams.audiences.enter(query.matchers, query.grants.subscribe)
-        if cursor is None:
-            cursor = self.streams.log.passed(audience)
+        cursor = self.streams.log.passed(audience) if beginning is None else beginning.cursor
         stream = Stream(self.streams, wire, audience, cursor, self._deadline(query.grants.expires))
         stream.verified = query.grants.verified
         self.limits.subscribed(stream, client)
         if self.active is not None:
             self.active.begin(stream, query.matchers, query.grants)
-        stream.start()
+        stream.start(b"" if beginning is None else beginning.opening)
         # Keys may have changed while the request was under way.
         if self.lifecycle.draining or not self.authorizer.holds(query.grants.verified):
             stream.finish(Ended.DRAIN if self.lifecycle.draining else Ended.KEYS)

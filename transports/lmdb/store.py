@@ -5,7 +5,7 @@ from __future__ import annotations  # lmdb's types exist for the type checker on
 import logging
 import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from math import inf
@@ -20,7 +20,6 @@ from transports.contract import (
     History,
     HistoryTrimmed,
     IdempotencyConflict,
-    Newest,
     Page,
     Position,
     Receipt,
@@ -31,13 +30,13 @@ from transports.contract import (
 )
 from transports.episode import Episode
 from transports.lmdb.environment import Environment, Locked, Options, unlocked
+from transports.lmdb.index import TopicTable
 from transports.lmdb.presence import PresenceTables
-from transports.lmdb.rows import milliseconds_of, page_of, rest_of, update_of, visibility_of
+from transports.lmdb.rows import milliseconds_of, page_of, rest_of, update_of
 from transports.lmdb.tables import (
     FILL,
     INDEXED,
     PAGE_BYTES,
-    TOPIC_KEY,
     digest,
     identity,
     newest,
@@ -295,17 +294,10 @@ class Store:
         """`TopicIndex.page_of`."""
         with self._environment.faults(), self._environment.transaction(write=False) as txn:
             last = self._must_have(txn, after)
-            found = {each for topic in topics for each in self._positions(txn, topic, after, limit)}
-            positions = sorted(found)[:limit]
-            rows: list[bytes] = []
-            for position in positions:
-                rows.append(txn.get(number(position), b"", db=self._environment.tables.updates))
-                size -= len(rows[-1])
-                if size <= 0:
-                    break
-        whole = len(rows) == len(positions) < limit
+            positions, rows = TopicTable(txn, self._environment.tables).rows_of(topics, after, limit, size)
+        reached = max(after, last) if len(rows) < limit and len(rows) == len(positions) else positions[len(rows) - 1]
         with self._damage(f"an entry after {after}"):
-            return page_of(rows, positions[: len(rows)], max(after, last) if whole else positions[len(rows) - 1])
+            return page_of(rows, positions[: len(rows)], reached)
 
     def _must_have(self, txn: lmdb.Transaction[bytes], after: Position) -> Position:
         """The newest position. Raises `HistoryTrimmed` where something after ``after`` is gone."""
@@ -316,48 +308,17 @@ class Store:
             raise HistoryTrimmed
         return newest(txn, self._environment.tables)
 
-    def _positions(self, txn: lmdb.Transaction[bytes], topic: str, after: Position, limit: int) -> list[Position]:
-        assert self._environment.tables.topics is not None  # noqa: S101 - asked where there is an index alone
-        cursor = txn.cursor(self._environment.tables.topics)
-        if not cursor.set_range_dup(topic_key(topic), number(after + 1)):
-            return []
-        return [int.from_bytes(each) for each in islice(cursor.iternext_dup(), limit)]
-
     def topics(self, beginning: str, limit: int) -> list[str]:
         """`TopicIndex.topics`."""
-        found: dict[str, None] = {}
-        with self._environment.faults(), self._environment.transaction(write=False) as txn:
-            assert self._environment.tables.topics is not None  # noqa: S101
-            cursor, key = txn.cursor(self._environment.tables.topics), topic_key(beginning)
-            more = cursor.set_range(key)
-            while more and cursor.key().startswith(key) and len(found) < limit:
-                if len(cursor.key()) < TOPIC_KEY:
-                    found[cursor.key().decode(errors="surrogatepass")] = None
-                else:  # its rows have the whole of it, and maybe of others
-                    rows = (txn.get(at, b"", db=self._environment.tables.updates) for at in cursor.iternext_dup())
-                    found |= dict.fromkeys(each for row in rows for each in visibility_of(row).topics)
-                more = cursor.next_nodup()
-        return [topic for topic in found if topic.startswith(beginning)]
+        with self._environment.faults(), self._environment.transaction(write=False) as txn, self._damage("an entry"):
+            return TopicTable(txn, self._environment.tables).topics(beginning, limit)
 
-    def newest_of(self, topics: Sequence[str], depth: int) -> Newest:
+    def newest_of(self, topics: Sequence[str], depth: int) -> Mapping[str, Sequence[Entry]]:
         """`TopicIndex.newest_of`."""
-        found: dict[str, list[Entry]] = {}
-        with self._environment.faults(), self._environment.transaction(write=False) as txn:
-            assert self._environment.tables.topics is not None  # noqa: S101
-            cursor = txn.cursor(self._environment.tables.topics)
-            for topic in topics:
-                more = cursor.set_key(topic_key(topic)) and cursor.last_dup()
-                entries: list[Entry] = []
-                while more and len(entries) < depth:
-                    position = int.from_bytes(cursor.value())
-                    row = txn.get(cursor.value(), b"", db=self._environment.tables.updates)
-                    entry = self._entry(position, row)
-                    if topic in entry.update.topics:
-                        entries.append(entry)
-                    more = cursor.prev_dup()
-                if entries:
-                    found[topic] = entries
-            return Newest(found, newest(txn, self._environment.tables))
+        with self._environment.faults(), self._environment.transaction(write=False) as txn, self._damage("an entry"):
+            table = TopicTable(txn, self._environment.tables)
+            found = {topic: [*islice(table.newest(topic), depth)] for topic in topics}
+        return {topic: entries for topic, entries in found.items() if entries}
 
     def check(self) -> None:
         """`Transport.check`; trims too, so that ``ttl`` holds in a log that is not appended to."""

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from functools import partial
 from itertools import islice
@@ -17,7 +17,6 @@ from transports.contract import (
     Entry,
     History,
     InvalidTransport,
-    Newest,
     Page,
     Position,
     Receipt,
@@ -281,8 +280,8 @@ class LMDBIndex(TopicIndex):
         found: Sequence[str] = await self._call(lambda store: store.topics(beginning, limit))
         return found
 
-    async def newest_of(self, topics: Sequence[str], depth: int) -> Newest:
-        newest: Newest = await self._call(lambda store: store.newest_of(topics, depth))
+    async def newest_of(self, topics: Sequence[str], depth: int) -> Mapping[str, Sequence[Entry]]:
+        newest: Mapping[str, Sequence[Entry]] = await self._call(lambda store: store.newest_of(topics, depth))
         return newest
 
 

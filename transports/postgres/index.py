@@ -5,10 +5,10 @@ says since when. The hub that leads (`leading`) then goes through what was there
 brings ``indexed_from`` down to 0: only then is it used. When a leader dies the next one begins anew.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from transports.contract import Entry, HistoryTrimmed, Newest, Page, Position, TopicIndex, Update
+from transports.contract import Entry, HistoryTrimmed, Page, Position, TopicIndex, Update
 from transports.postgres.lines import Questions
 from transports.postgres.schema import named
 from transports.strangers import NO_UPDATE, update_of_a_stranger
@@ -26,7 +26,7 @@ INSERT INTO mercure.topics (topic, position)
 """
 DONE = "UPDATE mercure.format SET indexed_from = 0"
 PAGE = "SELECT positions, texts, reached, previous FROM mercure.page_of($1, $2, $3)"
-NEWEST = "SELECT topics, positions, texts, reached FROM mercure.newest_of($1, $2)"
+NEWEST = "SELECT topics, positions, texts FROM mercure.newest_of($1, $2)"
 TOPICS = "SELECT mercure.topics_from($1, $2)"
 
 
@@ -47,13 +47,13 @@ class PostgresIndex(TopicIndex):
     async def topics(self, beginning: str, limit: int) -> Sequence[str]:
         return [topic for (topic,) in await self._ask(TOPICS, beginning, limit)]
 
-    async def newest_of(self, topics: Sequence[str], depth: int) -> Newest:
-        ((found, positions, texts, reached),) = await self._ask(NEWEST, list(topics), depth)
+    async def newest_of(self, topics: Sequence[str], depth: int) -> Mapping[str, Sequence[Entry]]:
+        ((found, positions, texts),) = await self._ask(NEWEST, list(topics), depth)
         newest: dict[str, list[Entry]] = {}
         for topic, position, text in zip(found or (), positions or (), texts or (), strict=True):
             for entry in _entries((position,), (text,)):
                 newest.setdefault(topic, []).append(entry)
-        return Newest(newest, reached or 0)
+        return newest
 
     async def _ask(self, query: str, *arguments: Any) -> Any:
         return await self._reads.ask(named(query, self._schema), *arguments)

@@ -219,11 +219,11 @@ BEGIN
 END
 $$;
 
--- The newest entries of some topics, at most so many of each; `topics` and `positions` in rows, and the log's end.
-CREATE FUNCTION mercure.newest_of(wanted text[], depth integer, OUT topics text[], OUT positions bigint[],
-  OUT texts text[], OUT reached bigint) LANGUAGE plpgsql STABLE AS $$
+-- The newest entries of some topics, at most so many of each, the newest first; topics, positions and texts in rows.
+CREATE FUNCTION mercure.newest_of(
+  wanted text[], depth integer, OUT topics text[], OUT positions bigint[], OUT texts text[]
+) LANGUAGE plpgsql STABLE AS $$
 BEGIN
-  SELECT max(position) INTO reached FROM mercure.updates;
   SELECT array_agg(given.topic ORDER BY n, updates.position DESC),
       array_agg(updates.position ORDER BY n, updates.position DESC),
       array_agg(updates.update ORDER BY n, updates.position DESC)
