@@ -236,7 +236,7 @@ BEGIN
 END
 $$;
 
--- Topics that begin so, each once, without reading all entries; the first 500 characters of longer ones.
+-- Topics of less than 500 characters that begin so, each once, without reading all entries.
 CREATE FUNCTION mercure.topics_from(beginning text, most integer) RETURNS SETOF text LANGUAGE sql STABLE AS $$
   WITH RECURSIVE found (topic) AS (
     (SELECT "left"(topics.topic, 500) FROM mercure.topics
@@ -246,7 +246,8 @@ CREATE FUNCTION mercure.topics_from(beginning text, most integer) RETURNS SETOF 
       WHERE "left"(topics.topic, 500) > found.topic ORDER BY "left"(topics.topic, 500) LIMIT 1)
     FROM found WHERE starts_with(found.topic, "left"(beginning, 500))
   )
-  SELECT found.topic FROM found WHERE starts_with(found.topic, "left"(beginning, 500)) LIMIT most
+  SELECT found.topic FROM found
+    WHERE starts_with(found.topic, "left"(beginning, 500)) AND length(found.topic) < 500 LIMIT most
 $$;
 
 -- Writes as an append does, behind those that are under way.

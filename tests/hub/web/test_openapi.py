@@ -31,7 +31,7 @@ def test_the_names_are_the_protocols() -> None:
     hub = SPEC["paths"][PATH]
     matchers = {name for each in NAMES.values() for name in each.matchers}
     cursors = {name for each in NAMES.values() for name in each.cursors} - {"Last-Event-ID"}
-    assert names(hub["get"], "query") == matchers | cursors | {"authorization"}
+    assert names(hub["get"], "query") == matchers | cursors | {"authorization", "last"}
     assert form_of(hub["x-query"]) == matchers | cursors
     assert form_of(hub["post"]) == _FIELDS
     told = {each.told_in for each in NAMES.values()}
