@@ -26,7 +26,7 @@ TITLES = {
     "audiences": "CPU-µs for a publish below the sockets, by the number of private audiences",
     "scale": "Processes on one store, 80 updates a second: CPU-µs of all of them for an update",
     "stores": "The logs alone, 64 appends at a time, on the disk but Redis': appends a second, CPU-µs of the process"
-    " and milliseconds for each, entries read a second, and milliseconds until another process hears of one",
+    " and milliseconds for each, entries read a second, and milliseconds until a tail has one, also from SQL",
     "workers": "Workers on one lmdb directory, on all cores, which the load shares; 1,000 subscribers, 64 publishers",
 }
 COLUMNS = {

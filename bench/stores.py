@@ -1,4 +1,4 @@
-"""The logs themselves, without HTTP: appends, reading, and how soon another process hears of one.
+"""The logs themselves, without HTTP: appends, reading, and how soon a tail has one.
 
 Each that appends is a process of its own on the hub's core, ``python -m bench.stores URL``; the servers are on the
 load's.
@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from itertools import count
 from statistics import median, quantiles
 from typing import Any
@@ -25,7 +25,7 @@ SECONDS = 2.0
 READ = 50_000
 WOKEN = 200
 PAUSE = 0.005
-"""Seconds between two appends that are waited for elsewhere."""
+"""Seconds between two appends that are waited for, at least."""
 
 Figure = tuple[str, float]
 
@@ -53,7 +53,9 @@ async def measured(url: str, *, only_appends: bool) -> dict[str, float]:
     try:
         found = await appends(transport)
         if not only_appends:
-            found |= await following(transport) | await woken(transport, url)
+            found |= await following(transport) | await woken(transport)
+            if url.startswith("postgresql:"):
+                found |= await committed(transport, url)
         return found
     finally:
         await transport.close()
@@ -94,27 +96,49 @@ async def following(transport: Transport) -> dict[str, float]:
     return {"read": entries / (time.perf_counter() - began)}
 
 
-async def woken(transport: Transport, url: str) -> dict[str, float]:
-    """Milliseconds from the call of an append to its entry in the tail of another opening of the same log."""
-    other: Any = open_transport(url) if transport.shared else transport
-    if other is not transport:
-        await other.open()
-    tail = other.tail((await other.last())[0])
-    coming = asyncio.ensure_future(anext(tail))
-    took = []
-    for number in range(WOKEN):
-        await asyncio.sleep(PAUSE)
+async def woken(transport: Transport) -> dict[str, float]:
+    """Milliseconds from the call of an append to its entry in a tail."""
+
+    async def append(number: int) -> float:
         began = time.perf_counter()
         await transport.append(Update(f"urn:woken:{number}:{began}", (TOPIC,), DATA))
+        return began
+
+    return await _late(transport, append, "heard")
+
+
+async def committed(transport: Transport, url: str) -> dict[str, float]:
+    """Milliseconds from the commit of an application's transaction to what it published in a tail."""
+    import asyncpg
+
+    connection = await asyncpg.connect(url)
+    publish = "SELECT mercure.publish($1::text, $2)"
+    await connection.fetchval(publish, TOPIC, DATA)
+    await asyncio.sleep(2)  # from the first one on the outbox is looked at often
+
+    async def append(_number: int) -> float:
+        await connection.fetchval(publish, TOPIC, DATA)
+        return time.perf_counter()
+
+    try:
+        return await _late(transport, append, "from SQL")
+    finally:
+        await connection.close()
+
+
+async def _late(transport: Transport, append: Callable[[int], Awaitable[float]], what: str) -> dict[str, float]:
+    """``append`` says when the time begins."""
+    tail: Any = transport.tail((await transport.last())[0])
+    took = []
+    for number in range(WOKEN):
+        coming = asyncio.ensure_future(anext(tail))
+        await asyncio.sleep(PAUSE * (1 + number % 7))
+        began = await append(number)
         await coming
         took.append(1000 * (time.perf_counter() - began))
-        coming = asyncio.ensure_future(anext(tail))
-    coming.cancel()
-    await asyncio.gather(coming, return_exceptions=True)
-    if other is not transport:
-        await other.close()
+    await tail.aclose()
     late = quantiles(took, n=100)
-    return {"heard p50": late[49], "heard p99": late[98]}
+    return {f"{what} p50": late[49], f"{what} p99": late[98]}
 
 
 if __name__ == "__main__":

@@ -62,6 +62,9 @@ def split(url: str) -> SplitResult:
 _PASSWORD = re.compile(r"\A((?:[a-z][a-z0-9+.-]*:?/+)?[^/?#@:]*):.*@", re.IGNORECASE | re.DOTALL)
 
 
+_PARAMETER = re.compile("([?&](?:ssl)?password=)[^&#]*", re.IGNORECASE)
+
+
 def redact(url: str) -> str:
     """The URL as it may be shown: a password in it becomes ``***``, even with an unescaped ``/`` or ``@`` in it."""
-    return _PASSWORD.sub(r"\1:***@", url, count=1)
+    return _PARAMETER.sub(r"\1***", _PASSWORD.sub(r"\1:***@", url, count=1))

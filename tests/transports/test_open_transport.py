@@ -45,7 +45,7 @@ def test_no_scheme(url: str) -> None:
         ("memory://?sise=1", "unknown parameter 'sise'; known are max_bytes, size"),
         ("memory://host", "takes no host"),
         ("memory://?size=0", "'0' is not a whole number"),
-        ("lmdb:///d?lok=shared", "unknown parameter 'lok'; known are lock, lock_timeout"),
+        ("lmdb:///d?lok=shared", "unknown parameter 'lok'; known are index, lock, lock_timeout"),
         ("lmdb:///d?lock=shared&lock=shared", "'lock' is given twice"),
         ("lmdb:///d?lock=", "'lock' has no value"),
         ("lmdb:///d?lock=both", "lock is exclusive or shared, not 'both'"),
@@ -106,6 +106,10 @@ def test_wrong_urls(url: str, said: str) -> None:
         "redis+sentinel://:secret@a,b",
         "redis+sentinel://:secret@a,b:c/service",
         "redis+cluster://:se/cret@a,b",
+        "postgresql://u:secret@host/db?sise=1",
+        "postgresql://u:se/cret@host/db",
+        "postgresql://host/db?password=secret&size=x",
+        "postgresql://host/db?sslpassword=secret&sslmod=require",
     ],
 )
 def test_no_password_is_shown(url: str) -> None:
@@ -127,6 +131,13 @@ def test_extra_of_many_schemes(scheme: str, monkeypatch: pytest.MonkeyPatch) -> 
     for name in ("redis", "redis.exceptions"):
         monkeypatch.setitem(sys.modules, name, None)
     assert "pip install 'mercure-hub[redis]' brings it" in refusal(f"{scheme}://host")
+
+
+def test_the_extra_of_postgresql(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same for PostgreSQL's driver."""
+    forget("postgres", monkeypatch)
+    monkeypatch.setitem(sys.modules, "asyncpg", None)
+    assert "pip install 'mercure-hub[postgres]' brings it" in refusal("postgresql://host")
 
 
 def test_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:

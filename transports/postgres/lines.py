@@ -84,7 +84,8 @@ class Appends(_ServerLine[Append]):
     def __init__(self, server: Server, trim: Trim, own: Own) -> None:
         super().__init__(server, 256)
         self._trim, self._own = trim, own
-        self._oldest = 0
+        self.oldest: Position = 0
+        """Nothing is left before it, as far as is known. To look from 0 on is to pass all that is deleted already."""
         self._newest: Position | None = None
         """Everything of ours that is under way will stand after this position. None: there was no connection yet."""
         schema = server.schema
@@ -105,7 +106,7 @@ class Appends(_ServerLine[Append]):
         owners = [owner for owner, job in enumerate(sent, 1) for _ in job.update.topics]
         connection = await self._connected()
         try:
-            given = (texts, ids, keys, topics, owners, *self._trim, self._oldest)
+            given = (texts, ids, keys, topics, owners, *self._trim, self.oldest)
             row = await undisturbed(connection, connection.fetchrow(self._append, *given))
         except OUTSIDE as error:
             if not connection.is_closed():
@@ -119,7 +120,7 @@ class Appends(_ServerLine[Append]):
                 for each in self._all(group, sent, receipts)
             ]
         if row["oldest"] is not None:
-            self._oldest = row["oldest"]
+            self.oldest = row["oldest"]
         return self._all(group, sent, self._receipts(sent, row))
 
     async def _places_after_all(

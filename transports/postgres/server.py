@@ -57,9 +57,9 @@ def unfit(error: BaseException | None) -> str | None:
         return "the server refuses the user or the password"
     if isinstance(error, said.InvalidCatalogNameError):
         return "there is no database of that name"
-    if isinstance(
-        error, said.InsufficientPrivilegeError | said.UndefinedObjectError | said.CantChangeRuntimeParamError
-    ):
+    if isinstance(error, said.UndefinedObjectError):  # one of `SESSION`
+        return f"{error}; PostgreSQL {schema.OLDEST} or newer is needed"
+    if isinstance(error, said.InsufficientPrivilegeError | said.CantChangeRuntimeParamError):
         return f"the server refuses to work: {error}"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the server's certificate is not trusted ({error.verify_message}); sslrootcert= names who signed it"

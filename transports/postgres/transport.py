@@ -33,7 +33,7 @@ from transports.postgres.server import Server, unfit
 from transports.postgres.url import Parameters
 from transports.strangers import NO_UPDATE, Own, Skipped
 
-PAGE = 256
+PAGE = 1000
 BLOCK = 1.0
 """Seconds until a tail that hears nothing looks for itself."""
 WAITING = 10.0
@@ -145,11 +145,16 @@ class PostgresTransport(Transport):
 
         A standby that took over without the newest entries has others in their place, after the one before those.
         """
-        rows: Sequence[Any] = await line.ask(self._named(READ), after, PAGE)
+        rows = await self._rows(line, after, PAGE)
         if rows and not (after == 0 and from_start):
             self._must_follow(after, rows[0])
         elif not rows and after and (await self._newest(line))[0] < after:
             raise HistoryTrimmed
+        return rows
+
+    async def _rows(self, line: Questions, after: Position, limit: int) -> Sequence[Any]:
+        begin = max(after, self._open().appends.oldest - 1)
+        rows: Sequence[Any] = await line.ask(self._named(READ), begin, limit)
         return rows
 
     def _must_follow(self, after: Position, row: Any) -> None:
@@ -159,7 +164,7 @@ class PostgresTransport(Transport):
     async def read(self, after: Position, limit: int) -> Sequence[Entry]:
         line, entries = self._open().reads, list[Entry]()
         while not entries:
-            rows = await line.ask(self._named(READ), after, min(limit, PAGE))
+            rows = await self._rows(line, after, min(limit, PAGE))
             if not rows:
                 break
             if after:

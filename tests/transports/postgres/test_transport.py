@@ -8,11 +8,13 @@ import shutil
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import transports.postgres.transport
+from tests.authority import Authority
 from tests.transports.outages import Opened, next_batch, recovered, refused, unavailable
 from tests.transports.postgresql import OWNER, Pair, Pooler, Postgres, a_schema
 from tests.transports.proxy import Proxy
@@ -326,6 +328,39 @@ async def test_a_password(server: Postgres, opened: Opened, tmp_path: object, ca
     passfile.write_text(f"127.0.0.1:{server.port}:*:app:top/secret\n")
     passfile.chmod(0o600)
     await (await opened(server.url("app", passfile=passfile))).check()
+
+
+async def test_a_service(server: Postgres, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service file says where the server is, as for every program of PostgreSQL."""
+    services = server.folder / "pg_service.conf"
+    services.write_text(f"[hub]\nhost=127.0.0.1\nport={server.port}\nuser=hub\ndbname=postgres\n")
+    monkeypatch.setenv("PGSERVICEFILE", str(services))
+    transport = await opened("postgresql://?service=hub")
+    await transport.append(an_update(1))
+    assert (await server.ask("SELECT count(*) FROM mercure.updates"))[0][0] == 1
+
+
+async def test_tls(opened: Opened, tmp_path: Path) -> None:
+    """The server's certificate is looked at, with the authority that the URL names; an untrusted one ends the start."""
+    for folder in (one := tmp_path / "one", another := tmp_path / "another"):
+        folder.mkdir()
+    authority, other = Authority(one), Authority(another)
+    certificate, key = authority.sign("server")
+    with Postgres() as server:
+        for file, name in ((certificate, "server.crt"), (key, "server.key")):
+            shutil.copy(file, server.data / name)
+            shutil.chown(server.data / name, OWNER or os.getuid())
+            (server.data / name).chmod(0o600)
+        await server.ask("ALTER SYSTEM SET ssl = on")
+        await server.ask("SELECT pg_reload_conf()")
+        (server.data / "pg_hba.conf").write_text("hostssl all hub 127.0.0.1/32 trust\nlocal all all trust\n")
+        async with asyncio.timeout(DEADLINE):
+            while 'parameter "ssl" changed' not in server.said():
+                await asyncio.sleep(0.01)
+        url = server.url(sslmode="verify-full", sslrootcert=authority.certificate)
+        await (await opened(url)).append(an_update(1))
+        assert "is not trusted" in await refused(server.url(sslmode="verify-ca", sslrootcert=other.certificate))
+        assert "sslmode" in await refused(server.url(sslmode="sometimes"))
 
 
 async def test_what_no_waiting_will_help(postgres: Postgres) -> None:
