@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from hub.matching.matchers import Matcher, Matching
 from hub.problems import Problem
-from transports import Entry, Position, TopicIndex, Transport
+from transports import Position, TopicIndex, Transport
 
 MOST = 1000
 """Topics whose newest update is sent."""
@@ -13,6 +13,10 @@ LOOKED_AT = 10_000
 """Topics of history that are held against patterns."""
 AT_ONCE = 200
 """Of them, before the event loop has its turn."""
+TOGETHER = 50
+"""Topics whose newest updates are in memory at once."""
+LARGEST = 8 << 20
+"""Bytes that are sent before the stream itself, which waits for its reader."""
 DEPTH = 4
 """Of a topic's newest updates, how many are looked at for one that the subscriber may read."""
 
@@ -32,13 +36,16 @@ async def newest_updates(
     topics = await _topics(index, matching, matchers)
     if len(topics) > MOST:
         raise Problem(413, f"more than {MOST} topics match, and last=1 would send the newest update of each")
-    chosen: dict[Position, Entry] = {}
-    for entries in (await index.newest_of(topics, DEPTH)).values():
-        readable = (e for e in entries if not e.update.private or matching.any(grants, e.update.topics))
-        entry = next(readable, None)
-        if entry is not None and entry.position <= cursor:
-            chosen[entry.position] = entry
-    return b"".join(chosen[position].update.to_event() for position in sorted(chosen)), cursor
+    chosen: dict[Position, bytes] = {}
+    for at in range(0, len(topics), TOGETHER):
+        for entries in (await index.newest_of(topics[at : at + TOGETHER], DEPTH)).values():
+            readable = (e for e in entries if not e.update.private or matching.any(grants, e.update.topics))
+            entry = next(readable, None)
+            if entry is not None and entry.position <= cursor:
+                chosen[entry.position] = entry.update.to_event()
+        if sum(map(len, chosen.values())) > LARGEST:
+            raise Problem(413, f"the newest updates of these topics have more than {LARGEST >> 20} MiB together")
+    return b"".join(chosen[position] for position in sorted(chosen)), cursor
 
 
 async def _topics(index: TopicIndex, matching: Matching, matchers: Sequence[Matcher]) -> list[str]:

@@ -74,8 +74,13 @@ async def command(*arguments: str, stdin: bytes | None = None, **environment: st
     return int(process.returncode or 0), out, err
 
 
-@pytest.mark.parametrize("target", ["lmdb", "shared", "redis", "postgresql"])
-@pytest.mark.parametrize("source", ["lmdb", "redis", "postgresql"])
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        *((source, target) for source in ("lmdb", "redis") for target in ("lmdb", "shared", "redis")),
+        *(("lmdb", "postgresql"), ("postgresql", "lmdb")),
+    ],
+)
 async def test_from_any_store_into_any_other(
     tmp_path: Path, request: pytest.FixtureRequest, source: str, target: str
 ) -> None:

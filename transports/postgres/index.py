@@ -25,7 +25,7 @@ INSERT INTO mercure.topics (topic, position)
     JOIN mercure.updates ON updates.position = given.position
 """
 DONE = "UPDATE mercure.format SET indexed_from = 0"
-PAGE = "SELECT positions, texts, reached, previous FROM mercure.page_of($1, $2, $3)"
+PAGE = "SELECT positions, texts, reached, previous FROM mercure.page_of($1, $2, $3, $4)"
 NEWEST = "SELECT topics, positions, texts FROM mercure.newest_of($1, $2)"
 TOPICS = "SELECT mercure.topics_from($1, $2)"
 
@@ -37,12 +37,10 @@ class PostgresIndex(TopicIndex):
         self._reads, self._schema = reads, schema
 
     async def page_of(self, topics: Sequence[str], after: Position, limit: int, size: int) -> Page:
-        ((positions, texts, newest, previous),) = await self._ask(PAGE, list(topics), after, limit)
-        if after and (newest or 0) > after and previous != after:
+        ((positions, texts, reached, previous),) = await self._ask(PAGE, list(topics), after, limit, size)
+        if after and previous not in (None, after):
             raise HistoryTrimmed
-        found = _entries(positions or (), texts or ())
-        reached = positions[-1] if positions and len(positions) == limit else max(after, newest or 0)
-        return Page.of(found, size, reached)
+        return Page.of(_entries(positions or (), texts or ()), size, max(after, reached or 0))
 
     async def topics(self, beginning: str, limit: int) -> Sequence[str]:
         return [topic for (topic,) in await self._ask(TOPICS, beginning, limit)]

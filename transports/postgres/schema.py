@@ -25,7 +25,7 @@ _NEEDS = (
     ("function", "move(bigint, bigint, bigint)", "EXECUTE"),
     ("function", "check()", "EXECUTE"),
     ("function", "begin_index()", "EXECUTE"),
-    ("function", "page_of(text[], bigint, integer)", "EXECUTE"),
+    ("function", "page_of(text[], bigint, integer, bigint)", "EXECUTE"),
     ("function", "newest_of(text[], integer)", "EXECUTE"),
     ("function", "topics_from(text, integer)", "EXECUTE"),
 )

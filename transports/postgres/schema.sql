@@ -197,25 +197,36 @@ BEGIN
 END
 $$;
 
--- The entries of some topics after a position, at most so many; up to where they are all of them; and the entry before
--- the first one after that position, by which a reader knows that nothing is gone. All as of one moment.
+-- The entries of some topics after a position, at most so many, and so many bytes and one; up to where they are all of
+-- them; and the entry before the first one after that position, by which a reader knows that nothing is gone. All as of
+-- one moment.
 CREATE FUNCTION mercure.page_of(
-  wanted text[], after bigint, most integer,
+  wanted text[], after bigint, most integer, bytes bigint,
   OUT positions bigint[], OUT texts text[], OUT reached bigint, OUT previous bigint
 ) LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  count integer;
 BEGIN
   SELECT max(position) INTO reached FROM mercure.updates;
   SELECT updates.previous INTO previous FROM mercure.updates WHERE position > after ORDER BY position LIMIT 1;
-  SELECT array_agg(updates.position ORDER BY updates.position), array_agg(updates.update ORDER BY updates.position)
-    INTO positions, texts
-    FROM (
-      SELECT DISTINCT entry.position FROM unnest(wanted) AS given (topic) CROSS JOIN LATERAL (
-        SELECT topics.position FROM mercure.topics
-          WHERE "left"(topics.topic, 500) = "left"(given.topic, 500) AND topics.topic = given.topic
-            AND topics.position > after
-          ORDER BY topics.position LIMIT most
-      ) AS entry ORDER BY entry.position LIMIT most
-    ) AS found JOIN mercure.updates ON updates.position = found.position;
+  WITH found AS (
+    SELECT DISTINCT entry.position FROM unnest(wanted) AS given (topic) CROSS JOIN LATERAL (
+      SELECT topics.position FROM mercure.topics
+        WHERE "left"(topics.topic, 500) = "left"(given.topic, 500) AND topics.topic = given.topic
+          AND topics.position > after
+        ORDER BY topics.position LIMIT most
+    ) AS entry ORDER BY entry.position LIMIT most
+  ), sized AS (
+    SELECT updates.position, updates.update,
+        sum(octet_length(updates.update)) OVER (ORDER BY updates.position) - octet_length(updates.update) AS before
+      FROM found JOIN mercure.updates ON updates.position = found.position
+  )
+  SELECT array_agg(sized.position ORDER BY sized.position) FILTER (WHERE before < bytes),
+      array_agg(sized.update ORDER BY sized.position) FILTER (WHERE before < bytes), count(*)
+    INTO positions, texts, count FROM sized;
+  IF count = most OR cardinality(positions) < count THEN
+    reached := positions[cardinality(positions)];
+  END IF;
 END
 $$;
 

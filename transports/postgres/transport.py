@@ -39,7 +39,16 @@ BLOCK = 1.0
 WAITING = 10.0
 """Seconds that an update may lie in the outbox before it is worth a word."""
 
-READ = "SELECT position, previous, update FROM mercure.updates WHERE position > $1 ORDER BY position LIMIT $2"
+PAGE_BYTES = 4 << 20
+"""From so many on a page ends, after at least one entry."""
+
+READ = """
+SELECT position, previous, update FROM (
+  SELECT page.*, sum(octet_length(update)) OVER (ORDER BY position) - octet_length(update) AS before FROM (
+    SELECT position, previous, update FROM mercure.updates WHERE position > $1 ORDER BY position LIMIT $2
+  ) AS page
+) AS sized WHERE before < $3 ORDER BY position
+"""
 FIND = "SELECT min(position) FROM mercure.updates WHERE hashtextextended(id, 0) = hashtextextended($1, 0) AND id = $1"
 NEWEST = "SELECT position, number, id FROM mercure.updates ORDER BY position DESC LIMIT 1"
 OLDEST = "SELECT position, number, id FROM mercure.updates ORDER BY position LIMIT 1"
@@ -154,7 +163,7 @@ class PostgresTransport(Transport):
 
     async def _rows(self, line: Questions, after: Position, limit: int) -> Sequence[Any]:
         begin = max(after, self._open().appends.oldest - 1)
-        rows: Sequence[Any] = await line.ask(self._named(READ), begin, limit)
+        rows: Sequence[Any] = await line.ask(self._named(READ), begin, limit, PAGE_BYTES)
         return rows
 
     def _must_follow(self, after: Position, row: Any) -> None:

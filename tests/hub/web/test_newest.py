@@ -131,12 +131,17 @@ def is_whole(places: list[int], cut: int, topics: list[str]) -> bool:
 
 
 async def test_what_can_not_be_sent(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    """More topics than there is a newest update for, or than are looked at, are a 413 with a sentence."""
+    """More topics than are sent, more bytes, or more topics than are looked at, are a 413 with a sentence."""
     for topic in BOOKS:
         await served.publish("x", topic)
     monkeypatch.setattr(newest, "MOST", 4)
     answer = await served.client.get(served.url, params={"topic": "https://example.com/books/{id}", "last": "1"})
     assert "more than 4 topics match" in problem(answer)["detail"]
+    monkeypatch.setattr(newest, "MOST", 5)
+    monkeypatch.setattr(newest, "TOGETHER", 2)
+    monkeypatch.setattr(newest, "LARGEST", 100)
+    answer = await served.client.get(served.url, params={"match": BOOKS, "last": "1"})
+    assert "newest updates of these topics have more than" in problem(answer)["detail"]
     monkeypatch.setattr(newest, "LOOKED_AT", 3)
     answer = await served.client.get(served.url, params={"topic": "*", "last": "1"})
     assert "history has more than 3 topics" in problem(answer)["detail"]

@@ -118,6 +118,24 @@ async def test_a_smaller_size_is_reached_in_steps(postgres: Postgres, opened: Op
     assert await few.position_of("urn:uuid:0") is None
 
 
+async def test_pages_are_bounded_in_bytes(url: str, opened: Opened) -> None:
+    """A page of large updates ends early, with at least one, and the next goes on from there; one of a topic too."""
+    transport = await opened(f"{url}&index=topics")
+    receipts = [await transport.append(an_update(n, data="x" * (3 << 20))) for n in range(5)]
+    pages = [await transport.read(0, 100)]
+    while page := await transport.read(pages[-1][-1].position, 100):
+        pages.append(page)
+    assert [len(page) for page in pages] == [2, 2, 1]
+    assert [entry.position for page in pages for entry in page] == [receipt.position for receipt in receipts]
+    async with asyncio.timeout(DEADLINE):
+        while transport.index is None:
+            await asyncio.sleep(0.01)
+    found = await transport.index.page_of(TOPICS[:1], 0, 100, 4 << 20)
+    assert [*found.positions] == [receipt.position for receipt in receipts[:2]]
+    assert found.reached == receipts[1].position
+    assert (await transport.index.page_of(TOPICS[:1], receipts[3].position, 100, 1)).reached == receipts[4].position
+
+
 async def test_what_a_history_tells(transport: Transport) -> None:
     """Entries, bytes, the time of the oldest, and the ids at both ends."""
     assert (await transport.history())[:1] == (0,)
@@ -478,22 +496,20 @@ async def collect_for(transport: Transport, count: int) -> list[Entry]:
     return entries
 
 
-async def test_what_the_lock_is_for(
-    postgres: Postgres, url: str, transport: Transport, schema: str, opened: Opened
-) -> None:
-    """Without the lock, writers meet at one position, or commit behind the back of a tail, which then says so."""
-    await postgres.ask(
-        f"CREATE OR REPLACE FUNCTION {schema}.lock_log() RETURNS void LANGUAGE sql AS 'SELECT pg_sleep(0)::text::void'"
-    )
-    writers = [await opened(url) for _ in range(WRITERS)]
-    seen = asyncio.create_task(collect_for(transport, APPENDS))
-    for _ in range(100):
-        found: list[object] = [*await asyncio.gather(written_beside(writers, 1280), return_exceptions=True)]
-        if isinstance(found[0], transports.TransportUnavailable) or seen.done():
-            break
-    seen.cancel()
-    found += await asyncio.gather(seen, return_exceptions=True)
-    assert any(isinstance(each, HistoryTrimmed | transports.TransportUnavailable) for each in found)
+async def test_what_the_lock_is_for(postgres: Postgres, transport: Transport, schema: str) -> None:
+    """Without it a transaction that commits late is in the log, and every tail has passed it by."""
+    nothing = "SELECT pg_sleep(0)::text::void"
+    await postgres.ask(f"CREATE OR REPLACE FUNCTION {schema}.lock_log() RETURNS void LANGUAGE sql AS '{nothing}'")
+    slow = await postgres.connect()
+    async with slow.transaction():
+        early = (an_update("early").to_json().decode(), "urn:uuid:early")
+        await slow.fetch(f"SELECT {schema}.append(ARRAY[$1], ARRAY[$2], NULL, ARRAY['a'], ARRAY[1], 0, 0, 0)", *early)
+        late = await transport.append(an_update("late"))
+        assert ids(await collect(transport, 0, 1)) == ["urn:uuid:late"]
+    await slow.close()
+    await transport.append(an_update("next"))
+    assert ids(await collect(transport, late.position, 1)) == ["urn:uuid:next"]
+    assert (await transport.position_of("urn:uuid:early") or late.position) < late.position
 
 
 async def test_not_postgresql() -> None:
