@@ -25,7 +25,7 @@ from tests.e2e.processes import (
 from tests.e2e.stores import STORES, DurablePostgres, Store
 from tests.hub.serving import TOPIC
 
-KILLS = int(os.environ.get("KILLS", "4"))
+KILLS = int(os.environ.get("KILLS", "3"))
 SEED = int(os.environ.get("SEED", "18"))
 HUBS = 3
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import transports.postgres.server
 import transports.postgres.transport
 from tests.authority import Authority
 from tests.transports.outages import Opened, next_batch, recovered, refused, unavailable
@@ -462,7 +463,7 @@ async def test_a_standby_alone(pair: Pair, opened: Opened) -> None:
     assert isinstance((await unavailable(transport.append(an_update(1)))).__cause__, Exception)
 
 
-APPENDS = int(os.environ.get("APPENDS", "20000"))
+APPENDS = int(os.environ.get("APPENDS", "6400"))
 WRITERS = 4
 
 
@@ -512,8 +513,9 @@ async def test_what_the_lock_is_for(postgres: Postgres, transport: Transport, sc
     assert (await transport.position_of("urn:uuid:early") or late.position) < late.position
 
 
-async def test_not_postgresql() -> None:
+async def test_not_postgresql(monkeypatch: pytest.MonkeyPatch) -> None:
     """Something else that listens there is a server that is away: it may be there later."""
+    monkeypatch.setattr(transports.postgres.server, "CONNECTING", 0.3)
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
