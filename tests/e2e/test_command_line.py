@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -85,7 +86,14 @@ async def test_ctrl_c_prints_nothing_odd(hubs: Hubs) -> None:
     hub = hubs.start("memory://")
     host, port = await hub.listening()
     command = [*PROGRAM, "subscribe", "--url", f"http://{host}:{port}", "--topic", "*"]
-    reader = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # noqa: ASYNC220
+    reader = subprocess.Popen(  # noqa: ASYNC220
+        command,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # Whoever runs the tests in the background of a shell has it ignored, and it is inherited.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
     await until(lambda: connected(reader.pid, port))
     reader.send_signal(signal.SIGINT)
     _, said = reader.communicate(timeout=30)
