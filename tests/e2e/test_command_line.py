@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -85,15 +84,10 @@ async def test_ctrl_c_prints_nothing_odd(hubs: Hubs) -> None:
     """Neither serve nor subscribe shows a traceback; their exit codes say what happened."""
     hub = hubs.start("memory://")
     host, port = await hub.listening()
-    command = [*PROGRAM, "subscribe", "--url", f"http://{host}:{port}", "--topic", "*"]
-    reader = subprocess.Popen(  # noqa: ASYNC220
-        command,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        # Whoever runs the tests in the background of a shell has it ignored, and it is inherited.
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
-    )
+    # Whoever runs the tests in the background of a shell has the signal ignored, and that is inherited.
+    program = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {PROGRAM[-1]}"
+    command = [*PROGRAM[:-1], program, "subscribe", "--url", f"http://{host}:{port}", "--topic", "*"]
+    reader = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # noqa: ASYNC220
     await until(lambda: connected(reader.pid, port))
     reader.send_signal(signal.SIGINT)
     _, said = reader.communicate(timeout=30)
@@ -105,10 +99,7 @@ async def test_ctrl_c_prints_nothing_odd(hubs: Hubs) -> None:
 
 
 def connected(pid: int, port: int) -> bool:
-    """Whether a process has a connection of its own to that port (proc(5), net/tcp), established.
-
-    The table is the machine's, and another program's connection would have the signal come before there is a handler.
-    """
+    """Whether a process has a connection of its own to that port (proc(5), net/tcp), established."""
     with suppress(FileNotFoundError):  # a descriptor that was closed meanwhile
         own = {os.readlink(each) for each in Path(f"/proc/{pid}/fd").iterdir()}
         lines = (line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:])
