@@ -8,6 +8,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlencode
@@ -131,11 +132,13 @@ class Postgres:
     def stand_still(self) -> None:
         """SIGSTOP, for all of them."""
         for pid in self.processes():
-            os.kill(pid, signal.SIGSTOP)
+            with suppress(ProcessLookupError):  # one that has ended meanwhile
+                os.kill(pid, signal.SIGSTOP)
 
     def go_on(self) -> None:
         for pid in self.processes():
-            os.kill(pid, signal.SIGCONT)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
     def stop(self, how: int = signal.SIGQUIT) -> None:
         """SIGQUIT: at once, as a crash; SIGINT: its clients are told."""
