@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
@@ -35,6 +36,30 @@ def count(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or int(text) < 1:
         raise ValueError(f"{text!r} is not a whole number of at least 1")
     return int(text)
+
+
+def bound(text: str) -> int:
+    """A `count`; 0 is no bound."""
+    return 0 if text == "0" else count(text)
+
+
+def readable(name: str, path: str) -> bytes:
+    """What the file has that a parameter names. ValueError if it can't be read."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ValueError(f"{name}: {path} can't be read: {error.strerror}") from None
+
+
+def secret(name: str, path: str) -> str:
+    """The same as text, without the line break at its end. ValueError if it is none, and quotes nothing of it."""
+    try:
+        found = readable(name, path).decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise ValueError(f"{name}: {path} is not text in UTF-8") from None
+    if not found:
+        raise ValueError(f"{name}: {path} is empty")
+    return found
 
 
 def parameters(query: str, known: frozenset[str]) -> Mapping[str, str]:

@@ -3,11 +3,10 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 from urllib.parse import urlencode
 
-from transports.urls import count, duration, parameters, split
+from transports.urls import bound, duration, parameters, secret, split
 
 SIZE = "1000000"
 """Updates that history keeps by default: without a bound the disk fills up, and it is the application's too."""
@@ -57,7 +56,7 @@ class Parameters:
         return cls(
             ways=tuple(f"postgresql://{login}{at}{host}{parts.path}?{urlencode(said)}" for host in _hosts(hosts, said)),
             schema=ours.get("schema", "mercure"),
-            size=0 if ours.get("size") == "0" else count(ours.get("size", SIZE)),
+            size=bound(ours.get("size", SIZE)),
             ttl=max(1, round(duration(ours["ttl"]) * 1_000_000)) if "ttl" in ours else 0,
             migrate=_choice(ours, "migrate", ("yes", "no")) != "no",
             synchronous_commit=_choice(ours, "synchronous_commit", _COMMITS),
@@ -67,17 +66,7 @@ class Parameters:
 
     def password(self) -> str | None:
         """What the file has; None: there is none. ValueError: it can't be read."""
-        if self.password_file is None:
-            return None
-        try:
-            found = Path(self.password_file).read_text().rstrip("\r\n")
-        except OSError as error:
-            raise ValueError(f"password_file: {self.password_file} can't be read: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise ValueError(f"password_file: {self.password_file} is not text in UTF-8") from None
-        if not found:
-            raise ValueError(f"password_file: {self.password_file} is empty")
-        return found
+        return None if self.password_file is None else secret("password_file", self.password_file)
 
 
 def _hosts(hosts: str, said: dict[str, str]) -> list[str]:

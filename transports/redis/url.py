@@ -3,12 +3,11 @@
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 from urllib.parse import SplitResult, unquote
 
 from transports.redis.routes import ClusterRoute, DirectRoute, HostPort, Route, SentinelRoute
-from transports.urls import count, duration, parameters, split
+from transports.urls import bound, count, duration, parameters, readable, secret, split
 
 WAIT_TIMEOUT = "1s"
 SIZE = "1000000"
@@ -55,7 +54,7 @@ class Parameters:
             parts,
             said,
             prefix=_prefix(said.get("prefix", "mercure")),
-            size=_size(said.get("size", SIZE)),
+            size=bound(said.get("size", SIZE)),
             ttl=max(1, round(duration(said["ttl"]) * 1000)) if "ttl" in said else 0,
             wait_replicas=_count(said, "wait_replicas"),
             wait_timeout=round(duration(said.get("wait_timeout", WAIT_TIMEOUT)) * 1000),
@@ -97,13 +96,13 @@ class Parameters:
         return DirectRoute(parts.scheme, {**login, **address._asdict(), "db": _database(path)})
 
     def _secret(self, name: str) -> dict[str, str]:
-        return {"password": _secret(name, self.said[name])} if name in self.said else {}
+        return {"password": secret(name, self.said[name])} if name in self.said else {}
 
     def _certificates(self) -> dict[str, str]:
         """The files of TLS, which are tried out: later on they would look like a server that is away."""
         found = {name: path for name, path in self.said.items() if name in _TLS}
         for name, path in found.items():
-            _readable(name, path)
+            readable(name, path)
         try:
             if "ssl_ca_certs" in found:
                 ssl.create_default_context(cafile=found["ssl_ca_certs"])
@@ -112,11 +111,6 @@ class Parameters:
         except ssl.SSLError as error:
             raise ValueError(f"{', '.join(sorted(found))}: not the PEM files of TLS ({error.reason})") from None
         return found
-
-
-def _size(text: str) -> int:
-    """0 is no bound."""
-    return 0 if text == "0" else count(text)
 
 
 def _count(said: Mapping[str, str], name: str) -> int:
@@ -154,20 +148,3 @@ def _prefix(text: str) -> str:
     if "{" in text or "}" in text:
         raise ValueError("prefix must not contain braces; they are added around it")
     return text
-
-
-def _readable(name: str, path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise ValueError(f"{name}: {path} can't be read: {error.strerror}") from None
-
-
-def _secret(name: str, path: str) -> str:
-    try:
-        secret = _readable(name, path).decode().rstrip("\r\n")
-    except UnicodeDecodeError:
-        raise ValueError(f"{name}: {path} is not text in UTF-8") from None
-    if not secret:
-        raise ValueError(f"{name}: {path} is empty")
-    return secret
