@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 import asyncpg
 
 from tests.needs import found, needs
-from tests.transports.valkey import DEADLINE, free_ports, until
+from tests.transports.valkey import DEADLINE, Started, free_ports, until
 
 ROLE = "hub"
 OWNER = "postgres" if os.geteuid() == 0 else None
@@ -31,7 +31,7 @@ def a_schema() -> str:
     return f"log_{secrets.token_hex(4)}"
 
 
-class Postgres:
+class Postgres(Started):
     """A process on a Unix socket and a port, in a folder of its own. ``settings``: as in postgresql.conf."""
 
     def __init__(self, *settings: str) -> None:
@@ -148,17 +148,8 @@ class Postgres:
             self._process.wait(DEADLINE)
             self._process = None
 
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def end(self) -> None:
         self.stop()
-        self._folder.cleanup()
 
 
 class Standby(Postgres):

@@ -4,6 +4,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
@@ -36,7 +37,33 @@ def free_ports(number: int) -> list[int]:
     return ports
 
 
-class Valkey:
+class Started(ABC):
+    """A process in a folder of its own, for as long as it is entered."""
+
+    _folder: "tempfile.TemporaryDirectory[str]"
+
+    @abstractmethod
+    def start(self) -> None:
+        """Return once it answers."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """Unless it has ended."""
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+        self._folder.cleanup()
+
+
+class Valkey(Started):
     """A process on a unix socket and maybe a port, in a folder of its own.
 
     Nothing is on disk unless `save` is called, or ``options`` say so.
@@ -96,17 +123,8 @@ class Valkey:
             self._process.wait(DEADLINE)
             self._process = None
 
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def end(self) -> None:
         self.kill()
-        self._folder.cleanup()
 
 
 class Redis(Valkey):
