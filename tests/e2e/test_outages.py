@@ -141,8 +141,8 @@ async def test_a_start_without_its_store(hubs: Hubs, kind: str) -> None:
         await is_ready(address, within=2)
         async with listening(address) as reader:
             await accepted(address, "second")
+            # Maybe "first" as well: the dispatcher, which waits for the store too, need not have passed it yet.
             await until(lambda: "data: second\n" in reader.text)
-        assert "data: first\n" not in reader.text
         measured(f"started without {kind}: from its start to a 200", [took])
 
 
