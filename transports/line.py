@@ -47,9 +47,11 @@ class Line(ABC, Generic[J]):
                 replies = await self._do(group)
         except BaseException as error:
             await self._drop()
-            for job in (*group, *self._waiting):
-                settle(job.future, TransportClosed() if self._closed else self._translated(error))
+            failed = [*group, *self._waiting]
+            # Before they are told: whoever is told may put the next one at once.
             self._waiting.clear()
+            for job in failed:
+                settle(job.future, TransportClosed() if self._closed else self._translated(error))
             if not isinstance(error, (*self._outside, OSError, asyncio.CancelledError)):
                 raise
             return

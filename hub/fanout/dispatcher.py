@@ -13,7 +13,7 @@ are gone that had to be pushed (`HistoryTrimmed`), all streams are ended: they c
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from hub.fanout.audiences import Audience, Audiences
 from hub.fanout.stream import Log, Streams, first_part
@@ -74,6 +74,8 @@ class Dispatcher:
         self._audiences = audiences
         self._streams = streams
         self._outage = Outage()
+        self.on_return: Callable[[], None] = lambda: None
+        """Called when the store is there again after an outage, or is found to be another one."""
 
     async def start(self) -> None:
         """Stand at the end of the log: history is for those who ask for it. A store that is away is waited for."""
@@ -111,6 +113,7 @@ class Dispatcher:
         if self._outage.lasts:
             await self._log.transport.last()
             self._outage.end_soon()
+            self.on_return()
         async for batch in self._log.transport.tail(self._log.position):
             await self._fan_out_parts(batch)
 
@@ -120,6 +123,7 @@ class Dispatcher:
         logger.error("history was trimmed before it was dispatched; all streams are closed")
         self._streams.finish(Ended.HISTORY)
         self._log.advance(position)
+        self.on_return()
 
     async def _fan_out_parts(self, batch: Sequence[Entry]) -> None:
         while batch:

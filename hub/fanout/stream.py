@@ -143,7 +143,8 @@ class Streams:
         self.wheel = wheel
         self.heartbeat = heartbeat or inf
         self.dispatch_timeout = dispatch_timeout or inf
-        self.open: set[Stream] = set()
+        self.open: dict[Stream, None] = {}
+        """In the order in which they came."""
         self.live = 0
         """How many of them ride on the dispatcher's cursor."""
         self.counts = counts or Counts.alone()
@@ -208,7 +209,7 @@ class Stream:
 
     def start(self, opening: bytes = b"") -> None:
         """Send the opening, what history has after the cursor, then what is new. The response head is out."""
-        self.streams.open.add(self)
+        self.streams.open[self] = None
         self.streams.counts.opened()
         self._call_in(self.streams.heartbeat)
         if (opening and not self.wire.send(opening)) or self.wire.waiting():
@@ -349,7 +350,7 @@ class Stream:
         """The connection is over."""
         self._stop()
         self.streams.wheel.at(inf, self)
-        self.streams.open.discard(self)
+        self.streams.open.pop(self, None)
         self.streams.counts.ended(self.why)
         self.streams.audiences.exit(self.audience)
         self.streams.on_lost(self)

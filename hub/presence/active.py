@@ -12,7 +12,11 @@ end have idempotency keys of their own, so that the log has each of them once, h
 `watch` counts this process up every `BEAT` seconds. A count that stands still for `LEASE` seconds, under the eyes of
 an observer that could see the store all the time, is a dead process's: it is marked dead, its ends are announced, and
 it is forgotten. A process that finds itself marked dead goes on under another name, with other subscribers: an id
-that has ended stays ended. ``tests/hub/presence/test_active.py`` kills, freezes and empties.
+that has ended stays ended.
+
+A store that was away may be an older one when it is back: a replica took over that lacks the last changes. So what it
+lists of this process is compared then with what is held (`_compare`): whatever else it lists has ended, and what it
+lacks is announced again. ``tests/hub/presence/test_active.py`` kills, freezes, empties and goes back in time.
 """
 
 import asyncio
@@ -70,6 +74,7 @@ class ActiveSubscriptions:
         self._changed = asyncio.Event()
         self._settling = asyncio.Lock()
         self._late = False
+        self._doubtful = False
 
     def begin(self, stream: Hashable, matchers: Iterable[Matcher], grants: Grants) -> None:
         """Begin a subscription for each of a subscriber's matchers."""
@@ -174,6 +179,22 @@ class ActiveSubscriptions:
         for stream, subscriptions in list(self._held.items()):
             self._hold(stream, subscriptions)
 
+    def doubt(self) -> None:
+        """The store was away, and may lack what it had before."""
+        self._doubtful = True
+
+    async def _compare(self) -> None:
+        """What is listed of this node and what is held become the same again; each change is told once, by its key."""
+        async with self._settling:
+            node, listed = self._node, await self._presence.of(self._node)
+            held = {each.id: each for subscriptions in self._held.values() for each in subscriptions}
+            over = [each for each in listed.items() if each[0] not in held and _is_document(each[1])]
+            for at in range(0, len(over), PART):
+                await self._publish(part := dict(over[at : at + PART]), active=False)
+                await self._presence.leave(node, list(part))
+        self._changes.extend(Change(True, each) for id, each in held.items() if id not in listed)
+        self._changed.set()
+
     async def watch(self) -> None:
         """Give signs of life, and announce the ends of those who give none, until the transport is closed."""
         with suppress(TransportClosed):
@@ -187,6 +208,7 @@ class ActiveSubscriptions:
                     raise
                 except TransportError:
                     watch.restart()
+                    self.doubt()
                 await asyncio.sleep(self._beat)
 
     async def _look(self, watch: "Watch") -> None:
@@ -194,6 +216,9 @@ class ActiveSubscriptions:
         counts = await self._presence.beat(own)
         if own == self._node and entered:
             self._check(counts.get(own, DEAD))
+        if self._doubtful and own == self._node:
+            self._doubtful = False
+            await self._compare()
         for node, count in watch.still(counts, asyncio.get_running_loop().time()):
             if node != self._node:
                 await self._bury(node, count)

@@ -105,6 +105,8 @@ class Hub:
         self.active = ActiveSubscriptions(self.transport, self.matching) if settings.subscriptions else None
         self.streams.on_lost = self._ended
         self._dispatcher = Dispatcher(self.log, audiences, self.streams)
+        if self.active is not None:
+            self._dispatcher.on_return = self.active.doubt
         self._tasks: list[asyncio.Task[None]] = []
         self._fetching: dict[RemoteSet, asyncio.Task[None]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -202,6 +202,8 @@ class Subscribe:
             beginning = await self._beginning(query)
         except (TransportUnavailable, TransportClosed):
             return self._come_back(request, body)
+        if self.lifecycle.draining:  # those that were open may have been let go of meanwhile
+            return self._come_back(request, body)
         return Admission(query, beginning, client)
 
     @property

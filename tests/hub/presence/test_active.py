@@ -222,6 +222,24 @@ async def test_forgotten_and_entered_again(transport: Transport) -> None:
     assert {id for id, is_active in state.items() if is_active} >= (await transport.presence.all()).keys()
 
 
+async def test_a_store_that_went_back_in_time(transport: Transport) -> None:
+    """After an outage what is listed is what is held: who has left since is told to have, who has come is listed."""
+    active, watch = await looking(transport)
+    (before,) = (await transport.presence.all()).items()
+    active.end("one")
+    begin(active, ["two"], B)
+    await active._settle()
+    (after,) = await transport.presence.all()
+    # A replica takes over that has seen neither.
+    await transport.presence.leave(active._node, [after])
+    await transport.presence.enter(active._node, dict([before]))
+    active.doubt()
+    await active._look(watch)
+    await active._settle()
+    assert list(await transport.presence.all()) == [after]
+    assert await told(transport) == [(before[0], True), (after, True), (before[0], False)]
+
+
 async def test_death_is_noticed_once(transport: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hub learns of it by a refused entry while its sign of life is under way: its subscriptions begin anew once."""
     active, watch = await looking(transport)

@@ -387,6 +387,27 @@ async def test_a_subscriber_that_leaves_is_forgotten(served: Served) -> None:
     assert not served.hub.streams.audiences._templates
 
 
+async def test_who_comes_while_the_others_are_let_go(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A drain that began while the log was asked: the client comes back elsewhere, since nobody would end its stream."""
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def position_of(_event_id: str) -> None:
+        asked.set()
+        await go_on.wait()
+
+    monkeypatch.setattr(served.hub.transport, "position_of", position_of)
+    query = {"topic": TOPIC, "last_event_id": "urn:x"}
+    coming = asyncio.create_task(served.client.get(served.url, params=query))
+    await asked.wait()
+    await served.hub.drain(0)
+    go_on.set()
+    answer = await coming
+    assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+    assert answer.text.startswith("retry: ")
+    assert answer.headers["mercure-last-event-id"] == "urn:x"
+    assert not served.hub.streams.open
+
+
 async def test_head_answers_like_get_without_a_body(served: Served) -> None:
     """HEAD says what a stream would look like, and refuses what GET refuses."""
     head = await served.client.head(served.url, params={"topic": TOPIC, "last_event_id": "x"})
