@@ -388,7 +388,7 @@ async def test_a_subscriber_that_leaves_is_forgotten(served: Served) -> None:
 
 
 async def test_who_comes_while_the_others_are_let_go(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A drain that began while the log was asked: the client comes back elsewhere, since nobody would end its stream."""
+    """A drain that began while the log was asked: the client comes back elsewhere, for nobody would end its stream."""
     asked, go_on = asyncio.Event(), asyncio.Event()
 
     async def position_of(_event_id: str) -> None:
