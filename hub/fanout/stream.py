@@ -312,12 +312,15 @@ class Stream:
     def tick(self, now: float) -> float | None:
         """The wheel's call: end at the deadline, give up on a reader that takes nothing, or show signs of life."""
         waiting = self.wire.waiting()
-        if self.phase is Phase.ENDED or (self.phase is not Phase.LIVE and waiting and waiting == self.unread):
-            self.why = self.why if self.phase is Phase.ENDED else Ended.SLOW
+        if self.phase is Phase.ENDED:
             self.wire.abort()
             return None
-        if now >= self.deadline:
+        if now >= self.deadline:  # which may come before a reader has had its time to take what waits
             self.finish(Ended.DEADLINE)
+            return None
+        if self.phase is not Phase.LIVE and waiting and waiting == self.unread:
+            self.why = Ended.SLOW
+            self.wire.abort()
             return None
         if waiting and self.phase is Phase.LIVE:
             # Too little to count as slow, but a stalled reader may hide behind a server's own buffer.

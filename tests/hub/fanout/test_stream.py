@@ -125,6 +125,21 @@ async def test_a_slow_reader_that_goes_on_reading_stays_connected(served: Served
     await served.live(1)
 
 
+async def test_a_deadline_that_comes_while_a_reader_takes_an_event(served: Served) -> None:
+    """Its token expires in the middle of a large event: it gets all of it, and then a proper end."""
+    reader, writer = await served.stalled()
+    await served.live(1)
+    event_id = await served.publish("x" * 1_000_000)
+    (stream,) = served.hub.streams.open
+    await until(lambda: stream.phase is Phase.WAITING_FOR_READER)
+    stream.deadline = asyncio.get_running_loop().time()
+    stream.tick(stream.deadline)
+    writer.transport.resume_reading()  # type: ignore[attr-defined]
+    text = await asyncio.wait_for(reader.read(), DEADLINE)
+    assert f"id: {event_id}".encode() in text
+    assert text.endswith(b"0\r\n\r\n")
+
+
 @pytest.mark.parametrize(("events", "subscribers"), [(200_000, 1), (20_000, 50)])
 async def test_a_replay_is_complete_while_publishing_goes_on(served: Served, events: int, subscribers: int) -> None:
     """Everything in history and everything new, in order, and the publishers do not wait for the replay."""
