@@ -1,0 +1,169 @@
+"""What may happen in a world: drawn from a seed before it begins, so that a part of it can be left out."""
+
+from dataclasses import dataclass
+from random import Random
+from typing import Any, NamedTuple
+
+TOPICS = 4
+LASTS = 16.0
+"""Seconds in which things happen; then all is mended, and everybody has to come to rest."""
+
+
+class Store(NamedTuple):
+    """``query``: what its URL may say besides. ``hubs``: how many there are. ``many``: may a second one be open?"""
+
+    scheme: str
+    query: str
+    hubs: tuple[int, ...]
+    many: bool
+
+
+STORES = {
+    "memory": Store("memory://", "", (1,), False),
+    "lmdb": Store("lmdb:///log", "lock_timeout=60s", (1,), False),
+    "pair": Store("lmdb:///log", "lock_timeout=forever", (2,), False),
+    "shared": Store("lmdb:///log", "lock=shared", (1, 2, 3), True),
+    "redis": Store("redis://redis", "", (1, 2, 3), True),
+    "postgres": Store("postgresql://postgres/db", "", (1, 2, 3), True),
+}
+
+
+class Event(NamedTuple):
+    """Something that happens at a time; ``what`` names a method of `run.Run`."""
+
+    time: float
+    what: str
+    arguments: tuple[Any, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.time:7.3f} {self.what}{self.arguments}"
+
+
+@dataclass(frozen=True)
+class Listening:
+    """A subscriber. ``template``: asks with one matcher for all topics. ``lifetime``: seconds of each of its tokens, if they end."""
+
+    name: str
+    selects: frozenset[int]
+    may: frozenset[int]
+    template: bool
+    earliest: bool
+    lifetime: float | None
+    room: int
+    slowness: float
+
+
+class Bound(NamedTuple):
+    """A constant of the product that is smaller than it is, so that a small world meets what comes beyond it."""
+
+    module: str
+    name: str
+    value: int
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """``seed``: also what everything that is not written here is drawn from."""
+
+    seed: int
+    store: str
+    size: int | None
+    hubs: int
+    settings: dict[str, Any]
+    listening: tuple[Listening, ...]
+    events: tuple[Event, ...]
+    publishers: int
+    bounds: tuple[Bound, ...] = ()
+
+
+BOUNDS = (
+    Bound("hub.fanout.dispatcher", "TURN", 1),
+    Bound("hub.fanout.stream", "PAGE", 2),
+    Bound("hub.fanout.stream", "PAGE_SIZE", 2000),
+    Bound("hub.fanout.stream", "PUSH_SIZE", 1000),
+    Bound("hub.fanout.stream", "WORTH_CACHING", 1),
+    Bound("hub.presence.active", "PART", 1),
+    Bound("hub.web.publish", "LARGE", 500),
+    Bound("transports.memory", "PAGE", 3),
+    Bound("transports.lmdb.transport", "PAGE", 3),
+    Bound("transports.lmdb.transport", "RECENT", 2),
+    Bound("transports.lmdb.thread", "READS", 1),
+    Bound("transports.redis.transport", "PAGE", 2),
+    Bound("transports.postgres.transport", "PAGE", 2),
+    Bound("transports.strangers", "OWN", 1),
+)
+
+
+def scenario_of(seed: int, store: str = "") -> Scenario:
+    """What the seed stands for."""
+    random = Random(seed)
+    kind = random.choice(list(STORES))
+    kind = store or kind
+    hubs = random.choice(STORES[kind].hubs)
+    publishers = random.randint(1, 3)
+    size = random.choice([None, None, None, 8, 30])
+    listening = tuple(_listening(random, f"s{number}") for number in range(random.randint(2, 5)))
+    settings = {
+        "heartbeat": random.choice([1.0, 3.0, 15.0]),
+        "dispatch_timeout": random.choice([2.0, 5.0]),
+        "write_timeout": random.choice([0.0, 0.0, 6.0]),
+        "drain": random.choice([0.2, 1.0]),
+        "subscriptions": random.random() < 0.5,
+    }
+    events = [_publication(random, number, publishers) for number in range(random.randint(8, 40))]
+    for number in range(random.choice([0, 1, 1, 2, 2, 3, 4, 6])):
+        events += _fault(random, kind, number, hubs, listening)
+    bounds = tuple(each for each in BOUNDS if random.random() < 0.25)
+    return Scenario(seed, kind, size, hubs, settings, listening, tuple(sorted(events)), publishers, bounds)
+
+
+def _listening(random: Random, name: str) -> Listening:
+    selects = frozenset(random.sample(range(TOPICS), random.randint(1, TOPICS)))
+    template = len(selects) == TOPICS or random.random() < 0.2
+    selects = frozenset(range(TOPICS)) if template else selects
+    may = frozenset(random.sample(range(TOPICS), random.choice([0, 1, 2, TOPICS])))
+    lifetime = random.choice([None, None, 5.0])
+    room = random.choice([1500, 8_000, 64_000])
+    slowness = random.choice([0.0, 0.0, 0.02, 0.3])
+    return Listening(name, selects, may, template, random.random() < 0.3, lifetime, room, slowness)
+
+
+def _publication(random: Random, number: int, publishers: int) -> Event:
+    topics = tuple(random.sample(range(TOPICS), random.choice([1, 1, 1, 2])))
+    size = random.choice([0, 10, 10, 100, 1000, 6000, 30_000])
+    # Several at the same moment wait together in a store, and come behind one another on a connection.
+    time = random.choice([random.uniform(0, LASTS), LASTS / 4, LASTS / 2, LASTS / 2 + 0.001])
+    what = (f"u{number}", topics, random.random() < 0.3, random.random() < 0.5, size)
+    return Event(time, "publish", (random.randrange(publishers), *what))
+
+
+def _fault(random: Random, store: str, number: int, hubs: int, listening: tuple[Listening, ...]) -> list[Event]:
+    time, hub = random.uniform(0.5, LASTS - 1), random.randrange(hubs)
+    lasts = random.choice([0.05, 0.5, 3.0, 8.0])
+    kinds = [
+        [Event(time, "kill", (hub,))],
+        [Event(time, "terminate", (hub,))],
+        [Event(time, "update", (hub, random.random() < 0.5 and store != "memory"))],
+        [Event(time, "pause", (hub,)), Event(time + lasts, "resume", (hub,))],
+        [Event(time, "set_clock", (hub, random.choice([-3600.0, -2.0, 2.0, 3600.0])))],
+        [Event(time, "reset", (random.choice(listening).name,))],
+        [Event(time, "swallow", (random.choice(listening).name,)), Event(time + lasts, "heal")],
+        [Event(time, "stall", (random.choice(listening).name, lasts))],
+        [Event(time, "leave", (random.choice(listening).name, lasts))],
+        [Event(time, "rotate")],
+        [Event(time, "reload", (hub,))],
+    ]
+    if store in ("lmdb", "pair", "shared"):
+        kinds += [
+            [Event(time, "fill"), Event(time + lasts, "empty")],
+            [Event(time, "break_disk"), Event(time + lasts, "mend_disk")],
+        ]
+    if store in ("redis", "postgres"):
+        kinds += [
+            [Event(time, "stop_store"), Event(time + lasts, "start_store")],
+            [Event(time, "cut_store")],
+            [Event(time, "freeze_store"), Event(time + lasts, "thaw_store")],
+            [Event(time, "fill"), Event(time + lasts, "empty")],
+            [Event(max(0.0, time - lasts), "fall_behind"), Event(time, "fail_over")],
+        ]
+    return random.choice(kinds)

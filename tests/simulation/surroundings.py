@@ -1,0 +1,132 @@
+"""What stands between the hub and the machine, replaced by the world: clocks, chance, descriptors, drivers.
+
+`installed` changes this process for good: each world has one to itself.
+"""
+
+import asyncio
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import asyncpg
+
+import hub.server.server
+import transports.lmdb.environment
+import transports.lmdb.locks
+import transports.lmdb.relay
+import transports.lmdb.thread
+import transports.lmdb.transport
+import transports.postgres.schema
+import transports.postgres.server
+import transports.postgres.transport
+import transports.redis.transport
+import transports.redis.url
+from tests.simulation import postgres_server, redis_server
+from tests.simulation.lmdb_file import LMDB, File, Locks, Pings
+from tests.simulation.network import Connecting, Listener
+from tests.simulation.scenario import Bound
+from tests.simulation.world import EPOCH, SimpleQueue, Thread, World, worlds
+
+OURS = ("hub", "transports")
+
+
+def installed(world: World, file: File, redis: redis_server.Server, postgres: postgres_server.Server) -> None:
+    worlds.append(world)
+    _clocks(world)
+    _chance(world)
+    _descriptors(world)
+    _lmdb(world, file)
+    transports.redis.url.Parameters.route = lambda self, key: redis_server.Route(redis)  # type: ignore[assignment,method-assign,return-value]
+    _postgres(postgres)
+
+
+def bound(bounds: Sequence[Bound]) -> None:
+    """Smaller constants of the product; each is read where it is written."""
+    for module, name, value in bounds:
+        there = sys.modules[module]
+        assert isinstance(getattr(there, name), int)
+        setattr(there, name, value)
+
+
+def _clocks(world: World) -> None:
+    def wall() -> float:
+        return world.current.wall_clock() if world.current is not None else EPOCH + world.now
+
+    _replace(time.time, wall)
+    _replace(time.monotonic, lambda: world.now)
+    _replace(time.time_ns, lambda: int(wall() * 1e9))
+
+
+def _replace(real: Callable[[], Any], ours: Callable[[], Any]) -> None:
+    setattr(time, real.__name__, ours)
+    for name, module in list(sys.modules.items()):
+        if name.split(".")[0] in OURS:
+            for attribute, value in list(vars(module).items()):
+                if value is real:
+                    setattr(module, attribute, ours)
+
+
+def _chance(world: World) -> None:
+    drawn = random.Random(world.random.random())
+    random.seed(world.random.random())
+    os.urandom = drawn.randbytes
+    random._urandom = drawn.randbytes  # type: ignore[attr-defined]
+
+
+def _descriptors(world: World) -> None:
+    write = os.write
+
+    def written(number: int, data: bytes) -> int:
+        if world.current is None or number < 1000:
+            return write(number, data)
+        there = world.current.descriptors.get(number)
+        if there is None:
+            raise OSError("a descriptor is written to that is not open")
+        return int(there.os_write(data))
+
+    os.write = written
+
+
+def _lmdb(world: World, file: File) -> None:
+    locks = Locks(world)
+    transports.lmdb.thread.Thread = Thread  # type: ignore[misc,assignment]
+    transports.lmdb.thread.SimpleQueue = SimpleQueue  # type: ignore[misc,assignment]
+    transports.lmdb.locks.fcntl = transports.lmdb.locks.os = locks  # type: ignore[assignment]
+    transports.lmdb.environment.lmdb = LMDB(file)  # type: ignore[assignment]
+    transports.lmdb.environment.check_file = lambda path: None
+    transports.lmdb.transport.make = lambda directory: None
+    transports.lmdb.transport.network_file_system = lambda directory: ""
+    transports.lmdb.transport.Peers = Pings(world)  # type: ignore[misc,assignment]
+    held: list[Listener] = []
+
+    def bound(directory: Any) -> Listener:
+        held[:] = [Listener(world, lambda: 64_000)]
+        return held[0]
+
+    def connected(directory: Any) -> Connecting:
+        if not held:
+            raise FileNotFoundError
+        return Connecting(held[0].connected())
+
+    transports.lmdb.relay._bound = bound  # type: ignore[assignment]
+    transports.lmdb.relay._connected = connected  # type: ignore[assignment]
+
+
+class _Asyncpg(SimpleNamespace):
+    def __getattr__(self, name: str) -> Any:
+        return getattr(asyncpg, name)
+
+
+def _postgres(server: postgres_server.Server) -> None:
+    async def connect(way: object, **options: object) -> postgres_server.Link:
+        return await postgres_server.connect(server)
+
+    async def fit(connection: object, schema: str, *, migrate: bool) -> None:
+        await asyncio.sleep(0)
+
+    transports.postgres.server.asyncpg = _Asyncpg(connect=connect)  # type: ignore[assignment]
+    transports.postgres.schema.fit = fit  # type: ignore[assignment]
