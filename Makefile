@@ -1,5 +1,7 @@
 # make serve: a hub to try, on 127.0.0.1:3000. ARGS="--listen :3001" reaches the hub.
 # make test:  the linters, the type checker and every test. ARGS="-k name" reaches pytest; make lint is the first two.
+# make simulate: 2,000 worlds in which hubs are killed, cut off and starved, each from its seed; SEEDS=17 plays that one again.
+# make mutants: bugs that are planted one at a time, and how soon the simulation finds each. ARGS="relay" plants those.
 # make image: the container image mercure-hub. ARGS="--build-arg PYTHON_IMAGE=…" reaches docker build.
 # make conformance: what a browser's page can expect of a hub; CONFORMANCE_URL=… takes another hub than this one.
 # make coverage: what the tests reach of hub/ and transports/ in their own process; fails below the floor.
@@ -15,7 +17,7 @@
 # make pins:  resolve the requirement files anew, with hashes, for Python 3.11.
 
 .DEFAULT_GOAL := serve
-.PHONY: serve test lint pytest coverage conformance test-bare test-chart test-browser test-package test-swarm image bench bench-quick replicas docs diagrams pins clean
+.PHONY: serve test simulate mutants lint pytest coverage conformance test-bare test-chart test-browser test-package test-swarm image bench bench-quick replicas docs diagrams pins clean
 
 ARGS ?=
 BIN := .venv/bin
@@ -38,6 +40,14 @@ lint: .venv/.installed-dev
 
 pytest: .venv/.installed-dev
 	$(PYTEST) --ignore=tests/browser $(ARGS)
+
+SEEDS ?= 1-2000
+
+simulate: .venv/.installed-dev
+	@$(BIN)/python -m tests.simulation $(SEEDS) $(ARGS)
+
+mutants: .venv/.installed-dev
+	@$(BIN)/python -m tests.simulation.mutants $(ARGS)
 
 test-browser: .venv/.installed-dev
 	$(PYTEST) tests/browser $(ARGS)

@@ -297,7 +297,7 @@ class Transport(ABC):
 
     @abstractmethod
     def tail(self, after: Position) -> AsyncIterator[Sequence[Entry]]:
-        """Everyone's entries after ``after``, each once, in order, in non-empty batches, for ever.
+        """Everyone's entries after ``after``, each once, in order, in non-empty batches, for ever; 0: all there were.
 
         Ends when the transport is closed. Raises `HistoryTrimmed` when it would have to skip an entry.
         """

@@ -172,10 +172,8 @@ class MemoryTransport(Transport):
 
     async def tail(self, after: Position) -> AsyncIterator[Sequence[Entry]]:
         self._must_be_open()
-        from_start = True
         while self._open:
-            batch = self._after(after, PAGE, from_start=from_start)
-            from_start = False
+            batch = self._after(after, PAGE, from_start=False)
             if batch:
                 after = batch[-1].position
                 yield batch

@@ -113,8 +113,8 @@ class Log:
 
     def _loaded(self, after: Position, task: asyncio.Task[Page]) -> None:
         del self._loading[after]
-        # What is earliest changes when history is trimmed.
-        if after == 0 or task.cancelled() or task.exception():
+        # Its exception is looked at here, since readers that have left do not. And what is earliest changes.
+        if task.cancelled() or task.exception() or after == 0:
             return
         page = task.result()
         size = sum(map(len, page.events))

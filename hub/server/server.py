@@ -163,6 +163,9 @@ class HubServer(uvicorn.Server):
         state = self.server_state
         while (state.connections or state.tasks) and asyncio.get_running_loop().time() < end:  # noqa: ASYNC110
             await asyncio.sleep(LOOK)  # uvicorn tells nobody when they are over
+        if self.server_state.tasks:
+            logger.warning("%d requests were not answered within %g s of the end", len(state.tasks), ANSWERING)
+            logging.getLogger("uvicorn.error").addFilter(_is_no_cancellation)
         for task in self.server_state.tasks:
             task.cancel()
         for connection in list(self.server_state.connections):
@@ -173,6 +176,11 @@ class HubServer(uvicorn.Server):
         # It has said to the end that the hub is not ready any more.
         for server in self._admin:
             server.close()
+
+
+def _is_no_cancellation(record: logging.LogRecord) -> bool:
+    """uvicorn takes a request that we have cancelled for a fault of the application, and shows where it stood."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], asyncio.CancelledError)
 
 
 def _config(app: ASGIApp, protocol: type[asyncio.Protocol]) -> uvicorn.Config:

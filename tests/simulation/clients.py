@@ -1,7 +1,6 @@
 """Those outside: publishers that repeat what was not answered, subscribers that come back with their cursor."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -84,7 +83,8 @@ def form_of(publication: Publication, text: str) -> bytes:
     return urlencode(pairs + ([("private", "on")] if publication.private else [])).encode()
 
 
-def request_of(publication: Publication, text: str, key: int) -> bytes:
+def request_of(publication: Publication, text: str, key: int, *, named: bool) -> bytes:
+    """``named``: its head is like no other's, as where a client or a proxy gives each request an id."""
     body = form_of(publication, text)
     fields = [
         f"POST {PATH} HTTP/1.1",
@@ -95,6 +95,8 @@ def request_of(publication: Publication, text: str, key: int) -> bytes:
     ]
     if publication.key is not None:
         fields.append(f"Idempotency-Key: {publication.key}")
+    if named:
+        fields.append(f"X-Request-Id: {publication.id}")
     return ("\r\n".join(fields) + "\r\n\r\n").encode() + body
 
 
@@ -120,7 +122,7 @@ def grants(who: Listening) -> tuple[tuple[str, Any], ...]:
 
 async def stream(
     connection: network.Connection, made: Connection, parser: Parser, now: Callable[[], float]
-) -> AsyncIterator[list[Event]]:
+) -> AsyncGenerator[list[Event], None]:
     """Read a stream into its `Connection`; yields what each portion completes. Raises ConnectionError, ValueError."""
     response = Response()
     while not response.ended:

@@ -1,5 +1,6 @@
 """What must not have happened. Pure: a ledger in, sentences out; ``test_judge.py`` gives it bad ones of each kind."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ from tests.simulation.ledger import Connection, Ended, Ledger, Publication, Subs
 
 LATE = 0.5
 """Seconds in which an event may still arrive that went out before."""
+NOWHERE = (-1, -1)
 STATUSES = {200, 401, 403, 429, 503, 507}
 
 
@@ -27,17 +29,15 @@ def judge(ledger: Ledger) -> list[Violation]:
 
 def unstored(ledger: Ledger) -> Iterator[str]:
     """What was acknowledged is in the log."""
-    stored: dict[str, float] = {}
-    for each in ledger.stored:
-        stored.setdefault(each.id, each.time)
+    stored = {each.id: each.time for each in reversed(ledger.stored)}
     for each in ledger.publications:
         if each.status == 200 and stored.get(each.id, each.answered + 1) > each.answered:
             yield f"{each.id} was acknowledged at {each.answered:.4f} and not stored"
 
 
 def answered(ledger: Ledger) -> Iterator[str]:
-    """An answer is one that a hub may give, and belongs to its request; what is refused for want of room is not stored."""
-    stored = {each.id for each in ledger.stored}
+    """An answer is one that a hub may give, and belongs to its request; what is refused for good is not stored."""
+    stored = {each.id for each in ledger.stored} - {each.id for each in ledger.publications if each.status in (200, 0)}
     for each in ledger.publications:
         if each.status and each.status not in STATUSES:
             yield f"{each.id} was answered with {each.status}"
@@ -64,6 +64,8 @@ def gets(subscriber: Subscriber, publication: Publication) -> bool:
 
 def is_gap(ledger: Ledger, had_any: bool, connection: Connection) -> bool:
     """Does the subscriber learn there that something may be missing? Who has got nothing yet has no place to name."""
+    if sum(each.id == connection.asked for each in ledger.stored) > 1:
+        return True  # its publisher repeated it, and the later one counts after a log has begun anew
     nowhere = connection.asked is None or (connection.asked == "earliest" and ledger.forgets)
     return connection.told != connection.asked or (nowhere and not had_any)
 
@@ -76,7 +78,9 @@ def lost(ledger: Ledger) -> Iterator[str]:
         if not connections:
             continue
         received = {event for each in connections for event, _ in each.events}
-        gaps = [each.begun for at, each in enumerate(connections) if at and is_gap(ledger, _had_any(connections[:at]), each)]
+        gaps = [
+            each.begun for at, each in enumerate(connections) if at and is_gap(ledger, _had_any(connections[:at]), each)
+        ]
         begun = connections[0].begun
         last = max((stored[event].time for event in received if event in ledger.markers), default=0.0)
         for each in ledger.publications:
@@ -115,27 +119,40 @@ def late(ledger: Ledger) -> Iterator[str]:
 
 
 def twice(ledger: Ledger) -> Iterator[str]:
-    """On one connection each event comes once."""
+    """On one connection each entry comes once."""
+    entries = Counter(each.id for each in ledger.stored)
     for each in ledger.connections:
-        seen: set[str] = set()
-        for event, time in each.events:
-            if event in seen:
-                yield f"{each.subscriber} got {event} again at {time:.4f} on the connection of {each.begun:.4f}"
-            seen.add(event)
+        seen = Counter(event for event, _ in each.events)
+        for event, count in seen.items():
+            if count > max(1, entries[event]):
+                yield f"{each.subscriber} got {event} {count} times on the connection of {each.begun:.4f}"
 
 
 def order(ledger: Ledger) -> Iterator[str]:
     """Events come in the order of the log, and after the one that the subscriber named."""
-    places = {each.id: (each.log, number) for number, each in enumerate(ledger.stored)}
+    places: dict[str, list[tuple[float, int, int]]] = {}
+    for number, entry in enumerate(ledger.stored):
+        places.setdefault(entry.id, []).append((entry.time, entry.log, number))
+
+    def place(event: str, time: float) -> tuple[int, int]:
+        """Of the entry that it then was: what two logs have had has two."""
+        came = [each for each in places.get(event, ()) if each[0] <= time]
+        return came[-1][1:] if came else NOWHERE
+
+    def again(event: str) -> bool:
+        """Which of several entries it was is not known: its publisher repeated it after its key was forgotten."""
+        return len(places.get(event, ())) > 1
+
     for each in ledger.connections:
-        before = places.get(each.asked or "", (-1, -1)) if each.told == each.asked else (-1, -1)
+        known = each.told == each.asked and not again(each.asked or "")
+        before = place(each.asked or "", each.begun) if known else NOWHERE
         for event, time in each.events:
-            place = places.get(event)
-            if place is None:
+            this = place(event, time)
+            if this == NOWHERE:
                 yield f"{each.subscriber} got {event} at {time:.4f}, which no log ever had"
-            elif place <= before and event not in ledger.lost:
+            elif this <= before and event not in ledger.lost and not again(event):
                 yield f"{each.subscriber} got {event} at {time:.4f} after a later one"
-            before = max(before, place or before)
+            before = before if again(event) else max(before, this)
 
 
 def told(ledger: Ledger) -> Iterator[str]:
@@ -157,7 +174,7 @@ def stranger(ledger: Ledger) -> Iterator[str]:
 
 def outlived(ledger: Ledger) -> Iterator[str]:
     """A stream ends with its token, and with the key that its token was signed with."""
-    stored = {each.id: each.time for each in ledger.stored}
+    stored = {each.id: each.time for each in reversed(ledger.stored)}
     for each in ledger.connections:
         rotated = ledger.rotated.get(each.hub, float("inf")) if each.key == 0 else float("inf")
         for event, _ in each.events:
@@ -202,6 +219,21 @@ def faults(ledger: Ledger) -> Iterator[str]:
 RULES = {
     rule.__name__: rule
     for rule in (
-        unstored, answered, repeated, lost, stuck, late, twice, order, told, stranger, outlived, cut, presence, left, faults
+        faults,
+        unstored,
+        answered,
+        repeated,
+        lost,
+        stuck,
+        late,
+        twice,
+        order,
+        told,
+        stranger,
+        outlived,
+        cut,
+        presence,
+        left,
     )
 }
+"""What went wrong in one way often goes wrong in others: those that say most come first."""

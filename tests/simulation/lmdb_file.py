@@ -9,6 +9,7 @@ import errno
 import fcntl
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import lmdb
@@ -44,16 +45,20 @@ class Table:
 
     def delete(self, key: bytes, value: bytes) -> bool:
         at = bisect_left(self.rows, (key, value)) if self.dupsort and value else self.first(key)
-        if at < len(self.rows) and self.rows[at][0] == key and (not (self.dupsort and value) or self.rows[at][1] == value):
+        if (
+            at < len(self.rows)
+            and self.rows[at][0] == key
+            and (not (self.dupsort and value) or self.rows[at][1] == value)
+        ):
             del self.rows[at]
             return True
         return False
 
 
 class File:
-    """``on_commit`` gets the rows of updates that were added. ``full``, ``broken``: commits fail."""
+    """``on_commit`` gets the rows of updates that were added, and that went. ``full``, ``broken``: commits fail."""
 
-    def __init__(self, world: World, on_commit: Callable[[list[bytes]], None]) -> None:
+    def __init__(self, world: World, on_commit: Callable[[list[bytes], list[bytes]], None]) -> None:
         self.world, self.on_commit = world, on_commit
         self.tables: dict[bytes, Table] = {}
         self.transactions = 0
@@ -73,6 +78,14 @@ class LMDB:
 
     def open(self, path: str, map_size: int, **options: Any) -> "Environment":
         return Environment(self._file, map_size)
+
+
+class DiskError(lmdb.Error):
+    """What the system says is in its code, as in lmdb's own."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__("the disk")
+        self.__dict__["code"] = code
 
 
 class Environment:
@@ -120,7 +133,9 @@ class Transaction:
         self.tables = dict(file.tables)
         self.changed: set[bytes] = set()
         self._added: list[bytes] = []
-        world.random.random() < 0.2 and self._pause(1e-4)
+        self._gone: list[bytes] = []
+        if world.random.random() < 0.2:
+            self._pause(1e-4)
 
     def _pause(self, seconds: float) -> None:
         if (running := thread()) is not None:
@@ -147,12 +162,10 @@ class Transaction:
         file, random = self._file, self._file.world.random
         self._pause(0.002)
         if file.full or file.broken:
-            error = lmdb.Error("the disk")
-            error.code = errno.ENOSPC if file.full else errno.EIO  # type: ignore[attr-defined]
-            raise error
+            raise DiskError(errno.ENOSPC if file.full else errno.EIO)
         file.tables = self.tables
         file.transactions += 1
-        file.on_commit(self._added)
+        file.on_commit(self._added, self._gone)
         if random.random() < 0.5:
             self._pause(0.002)
 
@@ -178,6 +191,8 @@ class Transaction:
         self.mine(db).put(key, value)
 
     def delete(self, key: bytes, value: bytes = b"", db: bytes = b"") -> bool:
+        if db == b"updates" and (row := self.mine(db).get(key)) is not None:
+            self._gone.append(row)
         return self.mine(db).delete(key, value)
 
     def stat(self, db: bytes) -> dict[str, int]:
@@ -344,14 +359,15 @@ class Pings:
         return peer
 
     def ping(self, sender: object) -> None:
-        for peer, (process, pinged) in list(self._peers.items()):
-            if peer is not sender and (self._world.calm or self._world.random.random() < 0.8):
-                self._world.later(
-                    self._world.random.expovariate(5000.0),
-                    lambda peer=peer, process=process, pinged=pinged: (
-                        process.alive and peer in self._peers and process.loop.call_soon(pinged)
-                    ),
-                )
+        random = self._world.random
+        for peer in list(self._peers):
+            if peer is not sender and (self._world.calm or random.random() < 0.8):
+                self._world.later(random.expovariate(5000.0), partial(self._arrive, peer))
+
+    def _arrive(self, peer: object) -> None:
+        process, pinged = self._peers.get(peer, (None, None))
+        if process is not None and pinged is not None and process.alive:
+            process.loop.call_soon(pinged)
 
     def leave(self, peer: object) -> None:
         del self._peers[peer]
@@ -366,4 +382,3 @@ class Peer:
 
     def close(self) -> None:
         self._pings.leave(self)
-

@@ -4,6 +4,7 @@ import asyncio
 import heapq
 import sys
 from asyncio import events
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,13 @@ if TYPE_CHECKING:
 class SimulatedLoop(asyncio.BaseEventLoop):
     """First in, first out; `step` runs one callback."""
 
+    # What the base class keeps: callbacks that are ready, and a heap of timers.
+    _ready: deque[Any]
+    _scheduled: list[Any]
+    _timer_cancelled_count: int
+    _asyncgen_firstiter_hook: Any
+    _asyncgen_finalizer_hook: Any
+
     def __init__(self, process: "Process") -> None:
         super().__init__()
         self.process = process
@@ -23,7 +31,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def time(self) -> float:
         return self.process.world.now
 
-    def call_soon_threadsafe(self, callback: Any, *args: Any, context: Any = None) -> Any:
+    def call_soon_threadsafe(self, callback: Any, *args: Any, context: Any = None) -> Any:  # type: ignore[override]
         return self.call_soon(callback, *args, context=context)
 
     def can_run(self, now: float) -> bool:
@@ -35,7 +43,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         while scheduled and scheduled[0]._cancelled:
             self._timer_cancelled_count -= 1
             heapq.heappop(scheduled)._scheduled = False
-        return scheduled[0]._when if scheduled else float("inf")
+        return float(scheduled[0]._when) if scheduled else float("inf")
 
     def step(self) -> None:
         """One callback. As in a real loop timers are looked at once those that were ready have had their turn."""
@@ -62,7 +70,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         if process.alive:
             process.world.faults.append(f"{process.name}: {context['message']}: {context.get('exception')!r}")
 
-    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
+    def add_signal_handler(self, sig: int, callback: Any, *args: Any) -> None:  # type: ignore[override]
         self.handlers[sig] = lambda: callback(*args)
 
     def signal(self, number: int) -> None:
@@ -70,7 +78,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         if number in self.handlers:
             self.call_soon(self.handlers[number])
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
         """At once: what runs beside the loop touches nothing of it."""
         future = self.create_future()
         try:

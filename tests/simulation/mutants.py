@@ -131,7 +131,7 @@ MUTANTS = (
     Mutant(
         "Redis: an entry of another log than the cursor's is taken for the next one",
         "transports/redis/transport.py",
-        "            trimmed = (begun or after > 0) and previous != after\n",
+        "            trimmed = previous != after\n",
         "            trimmed = False\n",
     ),
     Mutant(

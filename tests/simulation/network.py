@@ -11,6 +11,7 @@ from socket import AF_INET
 from typing import Any
 
 from tests.simulation.world import Process, World
+from transports.grouping import settle
 
 SHORT = 0.1
 """How often the kernel takes only a part of what it has room for."""
@@ -47,7 +48,7 @@ class Socket:
         for event in held:
             event()
 
-    def send(self, data: bytes) -> int:
+    def send(self, data: bytes | bytearray) -> int:
         """Raises BlockingIOError, and OSError once the connection is over."""
         if self.reset or self.closed:
             raise BrokenPipeError
@@ -109,14 +110,13 @@ class Transport(asyncio.Transport):
     """asyncio's over a `Socket`; it has the descriptor until right after ``connection_lost``."""
 
     def __init__(self, process: Process, socket: Socket, protocol: asyncio.Protocol) -> None:
-        super().__init__({"peername": ("192.0.2.1", 1), "sockname": ("192.0.2.2", 80)})
+        super().__init__({"peername": ("192.0.2.1", 1), "sockname": ("192.0.2.2", 80), "socket": self})
         self._process, self._loop, self._socket, self._protocol = process, process.loop, socket, protocol
         self._buffer = bytearray()
         self._closing = self._lost = self._paused = self._reading_paused = False
         self._eof_seen = False
         self._high = 64 * 1024
         self.number = process.descriptor(self)
-        self._extra["socket"] = self
         process.on_death.append(self._die)
         socket.on_data = lambda: self._loop.call_soon(self._read)
         socket.on_room = lambda: self._loop.call_soon(self._flush)
@@ -338,7 +338,7 @@ class Connection:
     def _wake(self) -> None:
         if self._waiting is not None:
             waiting, self._waiting = self._waiting, None
-            self._loop.call_soon(lambda: waiting.done() or waiting.set_result(None))
+            self._loop.call_soon(settle, waiting, None)
 
     def write(self, data: bytes) -> None:
         """All of it, as soon as there is room."""

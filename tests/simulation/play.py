@@ -7,6 +7,7 @@ import selectors
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
+from importlib.metadata import entry_points
 from typing import Any, NamedTuple
 
 import transports
@@ -40,10 +41,10 @@ def played(scenario: Scenario) -> Outcome:
 
 def prepare() -> None:
     """What all runs have in common is done once. Nothing is collected: when that happens is no business of a seed."""
-    points = transports.entry_points(group="mercure_hub.transports")
+    points = entry_points(group="mercure_hub.transports")
     for point in points:
         point.load()
-    transports.entry_points = lambda **_: points  # type: ignore[assignment]
+    setattr(transports, "entry_points", lambda **_: points)  # noqa: B010 - not for everybody
     gc.disable()
     gc.freeze()
 
@@ -97,6 +98,6 @@ def _forked(scenario: Scenario) -> tuple[int, int]:
 def _outcome(scenario: Scenario, text: bytes) -> Outcome:
     if not text:
         return Outcome(scenario.seed, 0, [Violation("faults", f"it has not ended within {TOO_LONG} s")], [])
-    outcome: Any = pickle.loads(text)  # noqa: S301 - from our own child
+    outcome: Any = pickle.loads(text)
     assert isinstance(outcome, Outcome)
     return outcome

@@ -8,6 +8,7 @@ ago. What the SQL itself does is the business of `tests/transports/postgres`.
 import asyncio
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -97,7 +98,9 @@ class Server:
         """The rows."""
         return _DONE[query](self, link, *arguments)
 
-    def append(self, _: Any, texts: Any, ids: Any, keys: Any, topics: Any, owners: Any, size: int, ttl: int, oldest: int) -> Any:
+    def append(
+        self, _: Any, texts: Any, ids: Any, keys: Any, topics: Any, owners: Any, size: int, ttl: int, oldest: int
+    ) -> Any:
         if self.full:
             raise asyncpg.exceptions.DiskFullError("could not extend file")
         rows = self.database.updates
@@ -264,7 +267,7 @@ class Link:
     def notify(self) -> None:
         """A commit, to those who listen."""
         for callback in self._listeners:
-            self._arrives(lambda callback=callback: callback(self, 0, "", ""))
+            self._arrives(partial(callback, self, 0, "", ""))
 
     def _arrives(self, event: Callable[[], object]) -> None:
         world = self._server.world
@@ -326,5 +329,3 @@ async def connect(server: Server) -> Link:
     if not server.up:
         raise ConnectionRefusedError
     return Link(server, process)
-
-

@@ -15,6 +15,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, OutOfMemoryError, ResponseError
 
 from tests.simulation.world import EPOCH, Process, World
+from transports.grouping import settle
 from transports.redis.stream import position_from
 
 Id = tuple[int, int]
@@ -104,7 +105,9 @@ class Server:
         found = set()
         for value in self.keys.values():
             if isinstance(value, Stream):
-                found |= {dict(zip(each[::2], each[1::2], strict=True)).get(b"id", b"") for each in value.entries.values()}
+                found |= {
+                    dict(zip(each[::2], each[1::2], strict=True)).get(b"id", b"") for each in value.entries.values()
+                }
         return found
 
     def execute(self, command: Sequence[Any]) -> Any:
@@ -262,6 +265,7 @@ class Link:
             for each in waiting:
                 if not each.done():
                     each.set_exception(RedisConnectionError("Connection closed by server."))
+                    each.exception()  # of several replies the first that fails is looked at
 
         if self._process.alive:
             self._process.loop.call_soon(fail)
@@ -325,14 +329,14 @@ class Link:
 
         def arrive() -> None:
             if self.is_connected and self._process.alive:
-                self._process.loop.call_soon(lambda: future.done() or _settle(future, reply))
+                self._process.loop.call_soon(settle, future, [reply])
 
         world.at(self._last_reply, lambda: self._server.when_awake(arrive))
 
     async def read_response(self) -> Any:
         if not self._replies:
             raise RedisConnectionError("Connection closed by server.")
-        reply = await asyncio.shield(self._replies[0])
+        (reply,) = await asyncio.shield(self._replies[0])
         if self._replies:
             self._replies.pop(0)
         if isinstance(reply, ResponseError):
@@ -354,10 +358,6 @@ class Route:
         if not self._server.up:
             raise RedisConnectionError("Connection refused.")
         return Link(self._server, process)
-
-
-def _settle(future: asyncio.Future[Any], reply: Any) -> None:
-    future.set_result(reply)
 
 
 def _id(text: bytes) -> Id:

@@ -16,7 +16,7 @@ from hub.server.server import Surroundings, _serve
 from hub.server.sockets import Listener as Listening_
 from hub.web.hub import Hub
 from tests.simulation import clients, network, postgres_server, redis_server
-from tests.simulation.clients import KEYS, PATH, topic
+from tests.simulation.clients import KEYS, PATH
 from tests.simulation.ledger import Connection, Ended, Ledger, Publication, Stored, Subscriber
 from tests.simulation.lmdb_file import File
 from tests.simulation.scenario import LASTS, STORES, TOPICS, Listening, Scenario
@@ -30,6 +30,8 @@ BACK = (0.3, 2.0)
 """Seconds until a hub that has ended is started again."""
 GRACE = 10.0
 """Seconds between SIGTERM and SIGKILL."""
+SEEN = 13.0
+"""Seconds within which a hub that was killed has been announced by another: its lease, and two beats."""
 RESTING = 60.0
 """Seconds within which all has to be well again after the last fault."""
 REFUSED = (401, 403, 429, 507)
@@ -57,13 +59,16 @@ class Replica:
 
     def _settings(self) -> Settings:
         self.key_there = self.run.key
-        keys = {"publisher_jwt_key": KEYS[self.run.key], "subscriber_jwt_key": KEYS[self.run.key]}
-        return Settings(transport_url=self.run.url, anonymous=True, **keys, **self.run.scenario.settings)
+        key = KEYS[self.run.key]
+        settings = self.run.scenario.settings
+        return Settings(
+            transport_url=self.run.url, anonymous=True, publisher_jwt_key=key, subscriber_jwt_key=key, **settings
+        )
 
     def _begin(self) -> None:
         self.hub = Hub(self._settings())
-        around = Surroundings(reread=self._settings)
-        serving = _serve(self.hub, [Listening_(self.listener)], around, None, None, None)  # type: ignore[arg-type]
+        aturn = Surroundings(reread=self._settings)
+        serving = _serve(self.hub, [Listening_(self.listener)], aturn, None, None, None)  # type: ignore[arg-type]
         self._serving = self.process.loop.create_task(serving)
         self._serving.add_done_callback(self._done)
 
@@ -117,7 +122,7 @@ class Run:
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
-        self.world = world = World(scenario.seed)
+        self.world = world = World(scenario.seed, scenario.pace)
         self.tell = world.tell
         forgets = scenario.size is not None or scenario.store == "memory"
         self.ledger = Ledger(faults=world.faults, forgets=forgets)
@@ -132,8 +137,8 @@ class Run:
         bound(scenario.bounds)
         _observe_memory(self)
         _listen_to_logs(self)
-        self._before: list[bytes] = []
-        """The rows of LMDB's log, as the last commit left them."""
+        self._held = Counter[str]()
+        """Idempotency keys in LMDB's log."""
         self.hubs: list[Replica] = []
         self.calm = False
         """The last fault is over: what ends is started at once, and nothing is slow."""
@@ -147,9 +152,7 @@ class Run:
         self._sockets: dict[str, network.Connection] = {}
         self._stalled: dict[str, float] = {}
         self._away: dict[str, float] = {}
-        self._queues: list[asyncio.Queue[tuple[Publication, int]]] = [
-            asyncio.Queue() for _ in range(scenario.publishers)
-        ]
+        self._queues: list[asyncio.Queue[Publication]] = [asyncio.Queue() for _ in range(scenario.publishers)]
 
     def _url(self) -> str:
         store = STORES[self.scenario.store]
@@ -168,14 +171,17 @@ class Run:
         if update.idempotency_key:
             ledger.keys[update.idempotency_key] = update.id
 
-    def _committed(self, rows: list[bytes]) -> None:
-        held = {update.idempotency_key for update in map(update_of, self._before)}
-        for update in map(update_of, rows):
-            if update.idempotency_key and update.idempotency_key in held:
-                self.ledger.twice.append(update.idempotency_key)
-            held.add(update.idempotency_key)
+    def _committed(self, added: list[bytes], gone: list[bytes]) -> None:
+        held = self._held
+        for update in map(update_of, added):
+            if update.idempotency_key:
+                if held.get(update.idempotency_key):
+                    self.ledger.twice.append(update.idempotency_key)
+                held[update.idempotency_key] += 1
             self._stored(update)
-        self._before = [row for _, row in self.file.tables[b"updates"].rows]
+        for update in map(update_of, gone):
+            if update.idempotency_key:
+                held[update.idempotency_key] -= 1
 
     def _added(self, fields: dict[bytes, bytes]) -> None:
         self._stored(Update.from_json(fields[b"update"]))
@@ -339,12 +345,12 @@ class Run:
         self.ledger.lost.update(dict.fromkeys(lost, self.world.now))
         self.tell(f"the store has lost {sorted(each for each in lost if each.startswith('u'))}")
 
-    def publish(self, publisher: int, id: str, topics: Any, private: bool, with_key: bool, size: int) -> None:
-        key = f"key-{id}" if with_key else None
-        publication = Publication(id, topics, private, key, self.world.now)
-        self.ledger.publications.append(publication)
+    def publish(self, publishers: Any, id: str, topics: Any, private: bool, with_key: bool, size: int) -> None:
         self.texts[id] = f"{id} " + "x" * size
-        self._queues[publisher].put_nowait((publication, size))
+        for publisher in publishers:
+            publication = Publication(id, topics, private, f"key-{id}" if with_key else None, self.world.now)
+            self.ledger.publications.append(publication)
+            self._queues[publisher].put_nowait(publication)
 
     # Clients.
 
@@ -354,54 +360,64 @@ class Run:
     async def _publisher(self, number: int) -> None:
         queue, connection = self._queues[number], None
         while True:
-            batch = [(await queue.get())[0]]
+            batch = [await queue.get()]
             while not queue.empty() and len(batch) < 4:
-                batch.append(queue.get_nowait()[0])
-            for attempt in range(TRIES):
-                connection = await self._publish(batch, connection)
+                batch.append(queue.get_nowait())
+            for _ in range(TRIES):
+                connection = await self._publish(batch, connection, named=number % 2 == 1)
                 # What may be in the log is repeated under its key alone.
-                batch = [each for each in batch if (each.key is not None or each.status in REFUSED) and each.status != 200]
+                batch = [
+                    each for each in batch if (each.key is not None or each.status in REFUSED) and each.status != 200
+                ]
                 if not batch or self.over:
                     break
                 await asyncio.sleep(self.world.random.uniform(0.05, 1.5))
 
     async def _publish(
-        self, batch: list[Publication], connection: network.Connection | None
+        self, batch: list[Publication], connection: network.Connection | None, *, named: bool = False
     ) -> network.Connection | None:
         """Send all of them and wait for the answers, in their order; the connection if it may be used again."""
         for each in batch:
             each.status = 0
+        if connection is None:
+            try:
+                connection = self._connected()
+            except OSError:
+                return None
         try:
-            if connection is None:
-                hub = self.reached()
-                if hub is None:
-                    return None
-                connection = network.Connection(self.clients.loop, hub.listener.connected())
             for each in batch:
                 each.sent = self.world.now
-                connection.write(clients.request_of(each, self.texts[each.id], self.key))
-            response = clients.Response()
+                connection.write(clients.request_of(each, self.texts[each.id], self.key, named=named))
             async with asyncio.timeout(clients.PATIENCE):
-                while len(response.ended) < len(batch):
-                    data = await connection.read()
-                    if not data:
-                        raise ConnectionResetError
-                    whole = len(response.ended)
-                    response.feed(data)
-                    for each, (status, body) in zip(batch[whole:], response.ended[whole:], strict=False):
-                        each.status, each.answered = status, self.world.now
-                        each.answer = body.decode()
-                        self.tell(f"{each.id}: {status}")
-            if any(each.status != 200 for each in batch):
-                connection.close()
-                return None
+                await self._answers(batch, connection)
+        except OSError:  # TimeoutError is one
+            pass
+        except ValueError as error:
+            self.ledger.faults.append(f"a publisher got {error}")
+        if all(each.status == 200 for each in batch):
             return connection
-        except (OSError, ValueError) as error:
-            if isinstance(error, ValueError):
-                self.ledger.faults.append(f"a publisher got {error}")
-            if connection is not None:
-                connection.close()
-            return None
+        connection.close()
+        return None
+
+    def _connected(self) -> network.Connection:
+        """To whichever hub there is. Raises ConnectionRefusedError."""
+        hub = self.reached()
+        if hub is None:
+            raise ConnectionRefusedError
+        return network.Connection(self.clients.loop, hub.listener.connected())
+
+    async def _answers(self, batch: list[Publication], connection: network.Connection) -> None:
+        """Raises ConnectionError, ValueError."""
+        response = clients.Response()
+        while len(response.ended) < len(batch):
+            data = await connection.read()
+            if not data:
+                raise ConnectionResetError
+            whole = len(response.ended)
+            response.feed(data)
+            for each, (status, body) in zip(batch[whole:], response.ended[whole:], strict=False):
+                each.status, each.answered, each.answer = status, self.world.now, body.decode()
+                self.tell(f"{each.id}: {status}")
 
     def _now(self) -> float:
         return self.world.now
@@ -497,12 +513,12 @@ class Run:
         well = world.run(self._is_well, world.now + RESTING)
         if not well:
             self.ledger.faults.append("not all hubs serve again")
-        world.run(lambda: False, world.now + 3.0)
+        world.run(lambda: False, world.now + 2.0)
         self.ledger.calm = world.now
         self._spawn(self._mark())
         world.run(self._all_marked, world.now + RESTING)
         if scenario.settings["subscriptions"]:
-            world.run(lambda: False, world.now + 16.0)
+            world.run(lambda: False, world.now + SEEN)
             self._listed = False
             self._spawn(self._list())
             world.run(lambda: self._listed, world.now + RESTING)
@@ -534,11 +550,11 @@ class Run:
 
     async def _mark(self) -> None:
         """Something for everybody, again until all have got it: who has no cursor may have been away."""
-        round = 0
+        turn = 0
         while not self.over and not self._all_marked():
-            round += 1
+            turn += 1
             waiting = [
-                Publication(f"marker{round}.{n}", (n,), False, f"key-marker{round}.{n}", self.world.now)
+                Publication(f"marker{turn}.{n}", (n,), False, f"key-marker{turn}.{n}", self.world.now)
                 for n in range(TOPICS)
             ]
             self.ledger.publications += waiting
@@ -552,7 +568,9 @@ class Run:
 
     def _all_marked(self) -> bool:
         for subscriber in self.ledger.subscribers:
-            events = (event for c in self.ledger.connections if c.subscriber == subscriber.name for event, _ in c.events)
+            events = (
+                event for c in self.ledger.connections if c.subscriber == subscriber.name for event, _ in c.events
+            )
             if not self.ledger.markers or subscriber.selects - {self.ledger.markers.get(event, -1) for event in events}:
                 return False
         return True
@@ -598,7 +616,8 @@ def _waiting(hub: Replica) -> str:
     """Where its tasks stand."""
     places = []
     for task in asyncio.all_tasks(hub.process.loop):
-        place, chain = task.get_coro(), list[str]()
+        place: Any = task.get_coro()
+        chain: list[str] = []
         while (frame := getattr(place, "cr_frame", None)) is not None:
             chain.append(f"{frame.f_code.co_qualname}:{frame.f_lineno}")
             place = place.cr_await

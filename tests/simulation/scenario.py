@@ -5,7 +5,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 TOPICS = 4
-LASTS = 16.0
+LASTS = 10.0
 """Seconds in which things happen; then all is mended, and everybody has to come to rest."""
 
 
@@ -39,9 +39,8 @@ class Event(NamedTuple):
         return f"{self.time:7.3f} {self.what}{self.arguments}"
 
 
-@dataclass(frozen=True)
-class Listening:
-    """A subscriber. ``template``: asks with one matcher for all topics. ``lifetime``: seconds of each of its tokens, if they end."""
+class Listening(NamedTuple):
+    """A subscriber. ``template``: asks with one matcher for all topics. ``lifetime``: seconds that its tokens last."""
 
     name: str
     selects: frozenset[int]
@@ -63,7 +62,7 @@ class Bound(NamedTuple):
 
 @dataclass(frozen=True)
 class Scenario:
-    """``seed``: also what everything that is not written here is drawn from."""
+    """``seed``: also what everything that is not written here is drawn from. ``pace``: of the machine, see `World`."""
 
     seed: int
     store: str
@@ -73,6 +72,7 @@ class Scenario:
     listening: tuple[Listening, ...]
     events: tuple[Event, ...]
     publishers: int
+    pace: float
     bounds: tuple[Bound, ...] = ()
 
 
@@ -103,18 +103,28 @@ def scenario_of(seed: int, store: str = "") -> Scenario:
     publishers = random.randint(1, 3)
     size = random.choice([None, None, None, 8, 30])
     listening = tuple(_listening(random, f"s{number}") for number in range(random.randint(2, 5)))
+    if random.random() < 0.4:  # all alike are one audience
+        listening = tuple(listening[0]._replace(name=each.name, room=each.room) for each in listening)
     settings = {
         "heartbeat": random.choice([1.0, 3.0, 15.0]),
         "dispatch_timeout": random.choice([2.0, 5.0]),
-        "write_timeout": random.choice([0.0, 0.0, 6.0]),
+        "write_timeout": random.choice([0.0, 0.0, 5.0]),
         "drain": random.choice([0.2, 1.0]),
         "subscriptions": random.random() < 0.5,
     }
-    events = [_publication(random, number, publishers) for number in range(random.randint(8, 40))]
+    hedging = size is None  # where a key is forgotten with its entry, the second is another update
+    events = [_publication(random, number, publishers, hedging) for number in range(random.randint(6, 30))]
+    moments = [each.time for each in events]
     for number in range(random.choice([0, 1, 1, 2, 2, 3, 4, 6])):
-        events += _fault(random, kind, number, hubs, listening)
+        # Often at the very moment of a publication.
+        moment = random.choice(moments) + random.uniform(0, 0.004)
+        time = max(0.5, moment if random.random() < 0.4 else random.uniform(0.5, LASTS - 1))
+        events += _fault(random, kind, number, time, hubs, listening)
+    if random.random() < 0.2:
+        events += _storm(random, publishers, listening)
+    pace = random.choice([2e-5, 2e-5, 2e-5, 5e-4])
     bounds = tuple(each for each in BOUNDS if random.random() < 0.25)
-    return Scenario(seed, kind, size, hubs, settings, listening, tuple(sorted(events)), publishers, bounds)
+    return Scenario(seed, kind, size, hubs, settings, listening, tuple(sorted(events)), publishers, pace, bounds)
 
 
 def _listening(random: Random, name: str) -> Listening:
@@ -122,34 +132,51 @@ def _listening(random: Random, name: str) -> Listening:
     template = len(selects) == TOPICS or random.random() < 0.2
     selects = frozenset(range(TOPICS)) if template else selects
     may = frozenset(random.sample(range(TOPICS), random.choice([0, 1, 2, TOPICS])))
-    lifetime = random.choice([None, None, 5.0])
+    lifetime = random.choice([None, None, 3.0])
     room = random.choice([1500, 8_000, 64_000])
     slowness = random.choice([0.0, 0.0, 0.02, 0.3])
     return Listening(name, selects, may, template, random.random() < 0.3, lifetime, room, slowness)
 
 
-def _publication(random: Random, number: int, publishers: int) -> Event:
+def _publication(random: Random, number: int, publishers: int, hedging: bool) -> Event:
     topics = tuple(random.sample(range(TOPICS), random.choice([1, 1, 1, 2])))
     size = random.choice([0, 10, 10, 100, 1000, 6000, 30_000])
     # Several at the same moment wait together in a store, and come behind one another on a connection.
     time = random.choice([random.uniform(0, LASTS), LASTS / 4, LASTS / 2, LASTS / 2 + 0.001])
-    what = (f"u{number}", topics, random.random() < 0.3, random.random() < 0.5, size)
-    return Event(time, "publish", (random.randrange(publishers), *what))
+    with_key = random.random() < 0.5
+    what = (f"u{number}", topics, random.random() < 0.3, with_key, size)
+    # Who can't wait asks twice, under the same key.
+    askers = random.sample(
+        range(publishers), min(publishers, 2 if hedging and with_key and random.random() < 0.2 else 1)
+    )
+    return Event(time, "publish", (tuple(askers), *what))
 
 
-def _fault(random: Random, store: str, number: int, hubs: int, listening: tuple[Listening, ...]) -> list[Event]:
-    time, hub = random.uniform(0.5, LASTS - 1), random.randrange(hubs)
-    lasts = random.choice([0.05, 0.5, 3.0, 8.0])
+def _storm(random: Random, publishers: int, listening: tuple[Listening, ...]) -> list[Event]:
+    """All subscribers lose their connections, and come back while much is published."""
+    time = random.uniform(2.0, LASTS - 3)
+    events = [Event(time, "reset", (each.name,)) for each in listening]
+    for number in range(25):
+        what = (f"v{number}", (random.randrange(TOPICS),), False, False, random.choice([0, 0, 3000]))
+        events.append(Event(time + random.uniform(0, 0.6), "publish", ((random.randrange(publishers),), *what)))
+    return events
+
+
+def _fault(
+    random: Random, store: str, number: int, time: float, hubs: int, listening: tuple[Listening, ...]
+) -> list[Event]:
+    hub, name = random.randrange(hubs), random.choice(listening).name
+    lasts = random.choice([0.05, 0.5, 3.0, 6.0])
     kinds = [
         [Event(time, "kill", (hub,))],
         [Event(time, "terminate", (hub,))],
         [Event(time, "update", (hub, random.random() < 0.5 and store != "memory"))],
         [Event(time, "pause", (hub,)), Event(time + lasts, "resume", (hub,))],
         [Event(time, "set_clock", (hub, random.choice([-3600.0, -2.0, 2.0, 3600.0])))],
-        [Event(time, "reset", (random.choice(listening).name,))],
-        [Event(time, "swallow", (random.choice(listening).name,)), Event(time + lasts, "heal")],
-        [Event(time, "stall", (random.choice(listening).name, lasts))],
-        [Event(time, "leave", (random.choice(listening).name, lasts))],
+        [Event(time, "reset", (name,))],
+        [Event(time, "swallow", (name,)), Event(time + lasts, "heal")],
+        [Event(time, "stall", (name, lasts))],
+        [Event(time, "leave", (name, lasts))],
         [Event(time, "rotate")],
         [Event(time, "reload", (hub,))],
     ]
@@ -162,6 +189,12 @@ def _fault(random: Random, store: str, number: int, hubs: int, listening: tuple[
         kinds += [
             [Event(time, "stop_store"), Event(time + lasts, "start_store")],
             [Event(time, "cut_store")],
+            [
+                Event(time, "freeze_store"),
+                Event(time + lasts / 4, "reset", (name,)),
+                Event(time + lasts / 2, "terminate", (hub,)),
+                Event(time + lasts, "thaw_store"),
+            ],
             [Event(time, "freeze_store"), Event(time + lasts, "thaw_store")],
             [Event(time, "fill"), Event(time + lasts, "empty")],
             [Event(max(0.0, time - lasts), "fall_behind"), Event(time, "fail_over")],

@@ -14,7 +14,6 @@ from typing import Any
 
 import asyncpg
 
-import hub.server.server
 import transports.lmdb.environment
 import transports.lmdb.locks
 import transports.lmdb.relay
@@ -40,8 +39,15 @@ def installed(world: World, file: File, redis: redis_server.Server, postgres: po
     _chance(world)
     _descriptors(world)
     _lmdb(world, file)
-    transports.redis.url.Parameters.route = lambda self, key: redis_server.Route(redis)  # type: ignore[assignment,method-assign,return-value]
+    _put(transports.redis.url.Parameters, route=lambda self, key: redis_server.Route(redis))
     _postgres(postgres)
+
+
+def _put(where: Any, **there: Any) -> None:
+    """In the place of what is called so in a module or a class."""
+    for name, value in there.items():
+        getattr(where, name)  # AttributeError: it is called otherwise now
+        setattr(where, name, value)
 
 
 def bound(bounds: Sequence[Bound]) -> None:
@@ -88,19 +94,20 @@ def _descriptors(world: World) -> None:
             raise OSError("a descriptor is written to that is not open")
         return int(there.os_write(data))
 
-    os.write = written
+    _put(os, write=written)
 
 
 def _lmdb(world: World, file: File) -> None:
     locks = Locks(world)
-    transports.lmdb.thread.Thread = Thread  # type: ignore[misc,assignment]
-    transports.lmdb.thread.SimpleQueue = SimpleQueue  # type: ignore[misc,assignment]
-    transports.lmdb.locks.fcntl = transports.lmdb.locks.os = locks  # type: ignore[assignment]
-    transports.lmdb.environment.lmdb = LMDB(file)  # type: ignore[assignment]
-    transports.lmdb.environment.check_file = lambda path: None
-    transports.lmdb.transport.make = lambda directory: None
-    transports.lmdb.transport.network_file_system = lambda directory: ""
-    transports.lmdb.transport.Peers = Pings(world)  # type: ignore[misc,assignment]
+    _put(transports.lmdb.thread, Thread=Thread, SimpleQueue=SimpleQueue)
+    _put(transports.lmdb.locks, fcntl=locks, os=locks)
+    _put(transports.lmdb.environment, lmdb=LMDB(file), check_file=lambda path: None)
+    _put(
+        transports.lmdb.transport,
+        make=lambda directory: None,
+        network_file_system=lambda directory: "",
+        Peers=Pings(world),
+    )
     held: list[Listener] = []
 
     def bound(directory: Any) -> Listener:
@@ -112,8 +119,7 @@ def _lmdb(world: World, file: File) -> None:
             raise FileNotFoundError
         return Connecting(held[0].connected())
 
-    transports.lmdb.relay._bound = bound  # type: ignore[assignment]
-    transports.lmdb.relay._connected = connected  # type: ignore[assignment]
+    _put(transports.lmdb.relay, _bound=bound, _connected=connected)
 
 
 class _Asyncpg(SimpleNamespace):
@@ -128,5 +134,5 @@ def _postgres(server: postgres_server.Server) -> None:
     async def fit(connection: object, schema: str, *, migrate: bool) -> None:
         await asyncio.sleep(0)
 
-    transports.postgres.server.asyncpg = _Asyncpg(connect=connect)  # type: ignore[assignment]
-    transports.postgres.schema.fit = fit  # type: ignore[assignment]
+    _put(transports.postgres.server, asyncpg=_Asyncpg(connect=connect))
+    _put(transports.postgres.schema, fit=fit)

@@ -24,15 +24,13 @@ from tests.simulation.loop import SimulatedLoop
 
 EPOCH = 1_900_000_000.0
 """Unix seconds at which every world begins."""
-STEP = 2e-5
-"""Seconds that one callback takes at most."""
 
 
 class World:
-    """``now``: seconds since it began."""
+    """``now``: seconds since it began. ``pace``: seconds that one callback takes at most."""
 
-    def __init__(self, seed: int) -> None:
-        self.random = Random(seed)
+    def __init__(self, seed: int, pace: float) -> None:
+        self.random, self.pace = Random(seed), pace
         self.now = 0.0
         self.steps = 0
         self.calm = False
@@ -78,7 +76,7 @@ class World:
         self.current = chosen.process
         chosen.step()
         self.current = None
-        self.now += STEP * self.random.random()
+        self.now += self.pace * self.random.random()
 
     def _wait(self) -> None:
         times = [actor.next_time() for process in self.processes for actor in process.actors()]

@@ -161,15 +161,15 @@ class LMDBTransport(Transport):
 
     async def tail(self, after: Position) -> AsyncIterator[Sequence[Entry]]:
         worker, store = self._working(), self._working().store
-        from_start = True
+        begun = False
         while self._worker is worker:
             appended = self._appended
-            batch = () if from_start else self._recent.after(after, PAGE)
+            batch = self._recent.after(after, PAGE) if begun else ()
             try:
-                batch = batch or await worker.call(partial(store.read, after, PAGE, from_start=from_start))
+                batch = batch or await worker.call(partial(store.read, after, PAGE, from_start=False))
             except TransportClosed:
                 return
-            from_start = False
+            begun = True
             if batch:
                 after = batch[-1].position
                 yield batch

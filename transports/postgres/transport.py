@@ -136,26 +136,24 @@ class PostgresTransport(Transport):
     async def tail(self, after: Position) -> AsyncIterator[Sequence[Entry]]:
         lines = self._open()
         try:
-            # The first page is asked for in order with every other question, so that a tail from 0 has its start.
-            rows = await self._following(lines.reads, after, from_start=True)
             while True:
+                commit = lines.following.next_commit()
+                rows = await self._following(lines.following, after)
                 if entries := self._entries(rows):
                     yield entries
                 after = rows[-1][0] if rows else after
-                commit = lines.following.next_commit()
-                rows = await self._following(lines.following, after)
                 if not rows:
                     await asyncio.wait([commit], timeout=BLOCK)
         except TransportClosed:
             return
 
-    async def _following(self, line: Questions, after: Position, *, from_start: bool = False) -> Sequence[Any]:
+    async def _following(self, line: Questions, after: Position) -> Sequence[Any]:
         """The next rows. Nothing may be gone between ``after`` and them; a log that ends before it is another one.
 
         A standby that took over without the newest entries has others in their place, after the one before those.
         """
         rows = await self._rows(line, after, PAGE)
-        if rows and not (after == 0 and from_start):
+        if rows:
             self._must_follow(after, rows[0])
         elif not rows and after and (await self._newest(line))[0] < after:
             raise HistoryTrimmed

@@ -186,7 +186,7 @@ class RedisTransport(Transport):
         line = Pipeline(lines.route, _SCRIPTS, TAIL_PATIENCE)
         lines.tails.add(line)
         try:
-            # The first page is asked for in order with every other question, so that a tail from 0 has its start.
+            # The first page without waiting: a log that is not the one of ``after`` any more is known at once.
             raws = await self._page(lines.reads, after, PAGE)
             if not raws:
                 await self._must_have(lines.reads, after)
@@ -209,7 +209,7 @@ class RedisTransport(Transport):
         reply = await line.ask("XREAD", "COUNT", PAGE, "BLOCK", BLOCK, *where)
         raws = [Raw.of(entry) for entry in reply[0][1]] if reply else []
         if raws:
-            await self._must_follow(line, after, raws[0], begun=True)
+            await self._must_follow(line, after, raws[0])
         else:
             await self._must_have(line, after)
         return raws
@@ -220,8 +220,8 @@ class RedisTransport(Transport):
         if after and (not newest or Raw.of(newest[0]).position < after):
             raise HistoryTrimmed
 
-    async def _must_follow(self, line: Pipeline, after: Position, first: Raw, *, begun: bool = False) -> None:
-        """Nothing may be gone between ``after`` and the first entry that is left. ``begun``: 0 is where the log began.
+    async def _must_follow(self, line: Pipeline, after: Position, first: Raw) -> None:
+        """Nothing may be gone between ``after`` and the first entry that is left.
 
         An entry that was added to a log without ``after`` is of another one: a replica was promoted that lacks it.
         """
@@ -230,7 +230,7 @@ class RedisTransport(Transport):
             at = stream_id(after)
             trimmed = after > 0 and not await line.ask("XRANGE", self._keys.updates, at, at)
         else:
-            trimmed = (begun or after > 0) and previous != after
+            trimmed = previous != after
         if trimmed:
             raise HistoryTrimmed
 
@@ -252,7 +252,8 @@ class RedisTransport(Transport):
                 if begin and not await line.ask("EXISTS", self._keys.updates):
                     raise HistoryTrimmed
                 break
-            await self._must_follow(line, after, raws[0])
+            if after:
+                await self._must_follow(line, after, raws[0])
             after = raws[-1].position
             entries += self._entries(raws)
         return entries

@@ -265,7 +265,7 @@ class TransportContract:
         assert len(await transport.read(0, 10)) == 4
 
     async def test_trimmed_history(self, opened: Opened) -> None:
-        """A reader before the first entry left gets `HistoryTrimmed`; 0 asks for whatever is left."""
+        """A reader before the first entry left gets `HistoryTrimmed`; read from 0, there is whatever is left."""
         transport = await opened(size=3)
         receipts = await fill(transport, range(10))
         assert ids(await transport.read(0, 10)) == ["urn:uuid:7", "urn:uuid:8", "urn:uuid:9"]
@@ -275,7 +275,9 @@ class TransportContract:
                 await transport.read(gone.position, 10)
             with pytest.raises(HistoryTrimmed):
                 await anext(transport.tail(gone.position))
-        assert ids(await collect(transport, 0, 3)) == ["urn:uuid:7", "urn:uuid:8", "urn:uuid:9"]
+        # Who follows from 0 has seen the log empty.
+        with pytest.raises(HistoryTrimmed):
+            await anext(transport.tail(0))
 
     async def test_trimmed_names(self, opened: Opened) -> None:
         """Ids and idempotency keys leave history with their entry, and not before."""

@@ -383,26 +383,6 @@ async def test_who_leaves_is_not_held() -> None:
             release.set()
 
 
-async def test_a_stream_that_opens_during_the_drain_is_ended() -> None:
-    """The store answers late where a subscriber stands; by then the hub is ending."""
-    async with serving() as served:
-        position_of = served.hub.transport.position_of
-        asked, answered = asyncio.Event(), asyncio.Event()
-
-        async def late(event_id: str) -> int | None:
-            asked.set()
-            await answered.wait()
-            return await position_of(event_id)
-
-        served.hub.transport.position_of = late  # type: ignore[method-assign]
-        reader, _ = await served.stream("Last-Event-ID: x\r\n")
-        await asked.wait()
-        served.hub.lifecycle.drain()
-        answered.set()
-        async with asyncio.timeout(DEADLINE):
-            await reader.readuntil(b"0\r\n\r\n")
-
-
 def test_the_longest_dispatch_timeout() -> None:
     """Four times the longest that the settings take is more than the kernel counts to; it gets what it can count."""
     (listener,) = bind(("127.0.0.1", 0), SILENCE * seconds("366d"))

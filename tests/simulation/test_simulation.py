@@ -1,0 +1,46 @@
+"""A few worlds of each store in every run of the tests; `make simulate` plays thousands."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.simulation.mutants import MUTANTS, ROOT
+from tests.simulation.scenario import STORES, scenario_of
+
+SEEDS = "1-6"
+
+
+def simulated(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "tests.simulation", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_nothing_goes_wrong(store: str) -> None:
+    """Whatever the seeds do to hubs on this store, nothing that was promised is broken."""
+    played = simulated(SEEDS, "--store", store)
+    assert played.returncode == 0, played.stdout + played.stderr
+
+
+def test_a_seed_is_always_the_same_world() -> None:
+    """What went wrong once goes wrong again, callback by callback."""
+    first, second = (simulated("3", "--store", "redis", "--trace").stdout for _ in range(2))
+    assert len(first.splitlines()) > 20
+    assert re.sub(r"\d+ s:", "", first) == re.sub(r"\d+ s:", "", second)
+
+
+def test_seeds_differ() -> None:
+    """They come to all stores, and do different things there."""
+    scenarios = [scenario_of(seed) for seed in range(200)]
+    assert {each.store for each in scenarios} == set(STORES)
+    assert len({each.events for each in scenarios}) == 200
+
+
+def test_each_planted_bug_still_has_its_place() -> None:
+    """What it replaces stands once in the product; `make mutants` looks how soon each is found."""
+    for mutant in MUTANTS:
+        text = (ROOT / mutant.path).read_text()
+        assert mutant.mutated(text) != text
