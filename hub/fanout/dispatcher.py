@@ -113,7 +113,7 @@ class Dispatcher:
         if self._outage.lasts:
             await self._log.transport.last()
             self._outage.end_soon()
-            self.on_return()
+            self._returned()
         async for batch in self._log.transport.tail(self._log.position):
             await self._fan_out_parts(batch)
 
@@ -123,6 +123,11 @@ class Dispatcher:
         logger.error("history was trimmed before it was dispatched; all streams are closed")
         self._streams.finish(Ended.HISTORY)
         self._log.advance(position)
+        self._returned()
+
+    def _returned(self) -> None:
+        """The store may lack what it had: a replica took over."""
+        self._log.forget()
         self.on_return()
 
     async def _fan_out_parts(self, batch: Sequence[Entry]) -> None:

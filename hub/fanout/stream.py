@@ -27,6 +27,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from enum import Enum
+from functools import partial
 from math import inf
 
 from hub.fanout.audiences import Audience, Audiences
@@ -103,7 +104,7 @@ class Log:
         loading = self._loading.get(after)
         if loading is None:
             loading = self._loading[after] = asyncio.ensure_future(self.transport.page(after, PAGE, PAGE_SIZE))
-            loading.add_done_callback(lambda task: self._loaded(after, task))
+            loading.add_done_callback(partial(self._loaded, after, self._pages))
         return await asyncio.shield(loading)
 
     async def page_of(self, topics: Sequence[str], after: Position) -> Page:
@@ -111,7 +112,11 @@ class Log:
         index = self.transport.index if topics else None
         return await (index.page_of(topics, after, PAGE, PAGE_SIZE) if index is not None else self.page(after))
 
-    def _loaded(self, after: Position, task: asyncio.Task[Page]) -> None:
+    def forget(self) -> None:
+        """The store may be another one than the pages are of, which lead to what it never had."""
+        self._pages = OrderedDict()
+
+    def _loaded(self, after: Position, pages: "OrderedDict[Position, Page]", task: asyncio.Task[Page]) -> None:
         del self._loading[after]
         # Its exception is looked at here, since readers that have left do not. And what is earliest changes.
         if task.cancelled() or task.exception() or after == 0:
@@ -119,9 +124,9 @@ class Log:
         page = task.result()
         size = sum(map(len, page.events))
         if (len(page) >= WORTH_CACHING or size >= PAGE_SIZE) and size <= CACHED_PAGE_SIZE:
-            self._pages[after] = page
-            if len(self._pages) > CACHED_PAGES:
-                self._pages.popitem(last=False)
+            pages[after] = page
+            if len(pages) > CACHED_PAGES:
+                pages.popitem(last=False)
 
 
 class Streams:

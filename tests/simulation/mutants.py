@@ -202,6 +202,18 @@ MUTANTS = (
         "            self._waiting.clear()\n",
     ),
     Mutant(
+        "pages of a store that went back in time are kept",
+        "hub/fanout/dispatcher.py",
+        "        self._log.forget()\n",
+        "",
+    ),
+    Mutant(
+        "LMDB: what came while its caller's time ran out does not end the refusals",
+        "transports/lmdb/thread.py",
+        "        self._stalled = False\n        for future",
+        "        for future",
+    ),
+    Mutant(
         "a store that went back in time is believed",
         "hub/presence/active.py",
         "        self._doubtful = True\n",

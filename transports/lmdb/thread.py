@@ -245,6 +245,8 @@ class CommitThread(Generic[S]):
     def _deliver(
         self, futures: Sequence[asyncio.Future[Any] | Told[Receipt]], results: Sequence[Any], entries: Sequence[Entry]
     ) -> None:
+        # A process that was stopped may find that they are late before it finds that they are here.
+        self._stalled = False
         for future, result in zip(futures, results, strict=True):
             settle(future, result)
         if entries:

@@ -190,6 +190,19 @@ async def test_readers_at_the_same_place_share_pages(served: Served, monkeypatch
     assert len([after for after in reads if after < PAGE * 3]) <= 4
 
 
+async def test_pages_of_a_store_that_went_back_are_forgotten(served: Served) -> None:
+    """What is kept leads to entries that a promoted replica never had: who reads on there would be sent back for ever."""
+    await fill(served, PAGE)
+    log = served.hub.log
+    kept = await log.page(1)
+    assert await log.page(1) is kept
+    loading = asyncio.ensure_future(log.page(2))
+    await asyncio.sleep(0)
+    log.forget()
+    assert await log.page(1) is not kept
+    assert await log.page(2) is not await loading
+
+
 async def test_a_reader_whose_history_is_trimmed_is_sent_back() -> None:
     """Who would miss something is closed, so that it comes back and is told `earliest`."""
     async with serving(transport_url="memory://?size=100") as served:

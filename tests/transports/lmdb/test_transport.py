@@ -301,6 +301,30 @@ async def test_a_process_that_was_frozen_goes_on(transport: LMDBTransport, monke
     await transport.check()
 
 
+async def test_what_is_late_and_here_at_once(transport: LMDBTransport, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that goes on finds its timer over first, and then that all was done: it is not stuck for ever."""
+    worker, done, take = transport._working(), threading.Event(), transport._working()._take
+
+    def taken() -> bool:
+        if transport_has_committed:
+            done.set()  # the thread is through with the append, and waits for the next
+        return take()
+
+    transport_has_committed: list[bool] = []
+    monkeypatch.setattr(worker, "_pushed", lambda: transport_has_committed.append(True))
+    monkeypatch.setattr(worker, "_take", taken)
+    monkeypatch.setattr("transports.lmdb.thread.PATIENCE", 0.0)
+    late = asyncio.ensure_future(transport.append(an_update(1)))
+    await asyncio.sleep(0)
+    worker._hand_over()
+    assert done.wait(10)
+    worker._expire()
+    with pytest.raises(TransportUnavailable):
+        await late
+    monkeypatch.undo()
+    assert (await transport.append(an_update(2))).position == 2
+
+
 def test_a_smaller_map_than_the_store(tmp_path: Path) -> None:
     """A store larger than ``map_size`` opens, with all that is in it, and takes appends."""
     with closing(opened(tmp_path, map_size=16 * MIB)) as store:
