@@ -191,7 +191,7 @@ async def test_readers_at_the_same_place_share_pages(served: Served, monkeypatch
 
 
 async def test_pages_of_a_store_that_went_back_are_forgotten(served: Served) -> None:
-    """What is kept leads to entries that a promoted replica never had: who reads on there would be sent back for ever."""
+    """They lead to entries that a promoted replica never had: who reads on there would be sent back for ever."""
     await fill(served, PAGE)
     log = served.hub.log
     kept = await log.page(1)
