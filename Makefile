@@ -2,6 +2,7 @@
 # make test:  the linters, the type checker and every test. ARGS="-k name" reaches pytest; make lint is the first two.
 # make simulate: 2,000 worlds in which hubs are killed, cut off and starved, each from its seed; SEEDS=17 plays that one again.
 # make mutants: bugs that are planted one at a time, and how soon the simulation finds each. ARGS="relay" plants those.
+# make soak: what docs/reliability.md promises, for long, some 40 minutes; writes the figures there.
 # make image: the container image mercure-hub. ARGS="--build-arg PYTHON_IMAGE=…" reaches docker build.
 # make conformance: what a browser's page can expect of a hub; CONFORMANCE_URL=… takes another hub than this one.
 # make coverage: what the tests reach of hub/ and transports/ in their own process; fails below the floor.
@@ -17,7 +18,7 @@
 # make pins:  resolve the requirement files anew, with hashes, for Python 3.11.
 
 .DEFAULT_GOAL := serve
-.PHONY: serve test simulate mutants lint pytest coverage conformance test-bare test-chart test-browser test-package test-swarm image bench bench-quick replicas docs diagrams pins clean
+.PHONY: serve test simulate mutants soak lint pytest coverage conformance test-bare test-chart test-browser test-package test-swarm image bench bench-quick replicas docs diagrams pins clean
 
 ARGS ?=
 BIN := .venv/bin
@@ -45,6 +46,9 @@ SEEDS ?= 1-2000
 
 simulate: .venv/.installed-dev
 	@$(BIN)/python -m tests.simulation $(SEEDS) $(ARGS)
+
+soak: .venv/.installed-dev
+	@$(BIN)/python -m tests.reliability
 
 mutants: .venv/.installed-dev
 	@$(BIN)/python -m tests.simulation.mutants $(ARGS)

@@ -14,6 +14,7 @@ PACKAGES = {
     "chromium": "chromium",
     "curl": "curl",
     "doctrine": "php-doctrine-dbal php-pgsql",
+    "faketime": "faketime",
     "git": "git",
     "go": "golang-go",
     "haproxy": "haproxy",

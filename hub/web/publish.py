@@ -111,7 +111,10 @@ class Publish:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         with self.traces.span("mercure.publish", request.headers) as note, self._place():
-            response = await self._publish(request, note)
+            try:
+                response = await self._publish(request, note)
+            except MemoryError:
+                raise unavailable("this hub has no memory for the request; try again") from None
         await response(scope, receive, send)
 
     @contextmanager

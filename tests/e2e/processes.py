@@ -42,10 +42,19 @@ async def until(condition: Callable[[], object], within: float = DEADLINE) -> No
 
 
 def measured(what: str, seconds: Iterable[float]) -> None:
-    """Shown with ``-s``: the smallest, the middle and the largest of these times."""
+    """The smallest, the middle and the largest of these times."""
     found = sorted(seconds)
     shown = dict.fromkeys((found[0], found[len(found) // 2], found[-1]))
-    sys.stdout.write(f"\n{what}: {', '.join(f'{1000 * each:.0f}' for each in shown)} ms\n")
+    survived(f"{what}: {', '.join(f'{1000 * each:.0f}' for each in shown)} ms")
+
+
+def survived(what: str) -> None:
+    """Shown with ``-s``, and kept in the file that FIGURES names: `make soak` writes its table from it."""
+    sys.stdout.write(f"\n{what}\n")
+    if path := os.environ.get("FIGURES"):
+        test = os.environ["PYTEST_CURRENT_TEST"].partition(" ")[0]
+        with Path(path).open("a") as figures:
+            figures.write(f"{test}\t{what}\n")
 
 
 def free_port() -> int:

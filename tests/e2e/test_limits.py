@@ -11,7 +11,7 @@ from signal import SIGTERM
 
 import pytest
 
-from tests.e2e.processes import COMMAND, LOST, Address, Connection, Hub, Hubs, get, subscribed, until
+from tests.e2e.processes import COMMAND, LOST, Address, Connection, Hub, Hubs, get, subscribed, survived, until
 from tests.volumes import fill_up, small_volume
 
 READY, LIVE = "/mercure/health/ready", "/mercure/health/live"
@@ -120,6 +120,42 @@ async def test_out_of_descriptors(hubs: Hubs) -> None:
         await until(lambda: witness.data == ["after"])
     hub.send(SIGTERM)
     assert await hub.ended() == 0
+
+
+def mapped_by(hub: Hub) -> int:
+    """Bytes of address space (proc(5), VmSize)."""
+    status = Path(f"/proc/{hub.process.pid}/status").read_text().split()
+    return int(status[status.index("VmSize:") + 1]) * 1024
+
+
+async def test_out_of_memory(hubs: Hubs) -> None:
+    """Bodies for which there is no memory are refused or cut off, one by one; everybody else is served meanwhile."""
+    hub = hubs.start("memory://?max_bytes=1MiB")
+    address = await hub.listening()
+    now = mapped_by(hub)
+    hard = resource.prlimit(hub.process.pid, resource.RLIMIT_AS)[1]
+    resource.prlimit(hub.process.pid, resource.RLIMIT_AS, (now + (24 << 20), hard))
+    refused = 0
+
+    async def large() -> None:
+        nonlocal refused
+        try:
+            async with Connection.to(address) as connection:
+                answer = await connection.publish("x" * (3 << 20))
+                refused += answer.status != 200
+        except LOST:
+            refused += 1
+
+    async with subscribed(1, [address]) as [witness], Connection.to(address) as publisher:
+        await asyncio.gather(*(large() for _ in range(64)))
+        assert refused
+        for number in range(20):
+            assert (await publisher.publish(f"small {number}")).status == 200
+        await until(lambda: "small 19" in witness.data)
+    resource.prlimit(hub.process.pid, resource.RLIMIT_AS, (hard, hard))
+    hub.send(SIGTERM)
+    assert await hub.ended() == 0
+    survived(f"64 updates of 3 MiB with 24 MiB left: {refused} refused, 20 small ones stored and delivered")
 
 
 def has_ipv6() -> bool:

@@ -1,0 +1,65 @@
+"""``python -m tests.reliability``: runs what docs/reliability.md names, long, and writes its last column."""
+
+import os
+import re
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from xml.etree import ElementTree
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "reliability.md"
+TEST = re.compile(r"`(tests/[\w/]+\.py::\w+)`")
+LONG = {"KILLS": "100", "SOAK": "600", "STREAMS": "1000", "APPENDS": "200000"}
+"""What makes tests long, where the environment does not say otherwise."""
+
+
+def rows() -> Iterator[tuple[str, Sequence[str], str]]:
+    """Each line of the table that names tests, with them, and its last column."""
+    for line in PAGE.read_text().splitlines():
+        tests = TEST.findall(line)
+        if line.startswith("| ") and tests:
+            yield line, tests, line.rsplit("|", 2)[1].strip()
+
+
+def figures(told: str, outcomes: Path) -> Mapping[str, Sequence[str]]:
+    """For each test, without its parameters: what it said, or how long it took."""
+    found = defaultdict[str, list[str]](list)
+    for line in told.splitlines():
+        test, _, what = line.partition("\t")
+        found[test.partition("[")[0]].append(what)
+    took = defaultdict[str, float](float)
+    for case in ElementTree.parse(outcomes).iter("testcase"):
+        name = f"{case.attrib['classname'].replace('.', '/')}.py::{case.attrib['name'].partition('[')[0]}"
+        took[name] += float(case.attrib["time"])
+    return {test: found.get(test) or [f"passed in {seconds:.1f} s"] for test, seconds in took.items()}
+
+
+def written(line: str, tests: Sequence[str], found: Mapping[str, Sequence[str]]) -> str:
+    """The row with its last column."""
+    cells = [each for test in tests for each in found[test]]
+    return f"{line.rsplit('|', 2)[0]}| {'; '.join(cells)} |"
+
+
+def main() -> int:
+    wanted = [test for _, tests, _ in rows() for test in tests]
+    with TemporaryDirectory() as place:
+        told, outcomes = Path(place, "figures"), Path(place, "outcomes.xml")
+        told.touch()
+        command = [sys.executable, "-m", "pytest", "--numprocesses=2", "--dist=load", f"--junitxml={outcomes}"]
+        environment = {**LONG, **os.environ, "FIGURES": str(told)}
+        if code := subprocess.call([*command, *wanted], cwd=ROOT, env=environment):
+            return code
+        found = figures(told.read_text(), outcomes)
+    text = PAGE.read_text()
+    for line, tests, _ in list(rows()):
+        text = text.replace(line, written(line, tests, found))
+    PAGE.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
