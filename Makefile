@@ -15,10 +15,11 @@
 # make bench-quick: a minute of it, as continuous integration does; fails where a ratio misses its bar by far.
 # make docs: the documentation as a site, in site/; fails on a broken link. make diagrams: its pictures, with graphviz.
 # make replicas: two hubs on one Valkey, and an update that goes from one to the other. REDIS=redis://… takes that one.
+# make sbom:  what the image installs, as CycloneDX, in dist/. make audit: what is known against it, asked on the network.
 # make pins:  resolve the requirement files anew, with hashes, for Python 3.11.
 
 .DEFAULT_GOAL := serve
-.PHONY: serve test simulate mutants soak lint pytest coverage conformance test-bare test-chart test-browser test-package test-swarm image bench bench-quick replicas docs diagrams pins clean
+.PHONY: serve test simulate mutants soak lint pytest coverage conformance test-bare test-chart test-browser test-package test-swarm image bench bench-quick replicas docs diagrams sbom audit pins clean
 
 ARGS ?=
 BIN := .venv/bin
@@ -130,6 +131,22 @@ pins:
 	  | $(COMPILE) --extra redis --extra postgres --extra migrate --extra otel -c requirements-otel.txt -c requirements-build.txt --output-file requirements-dev.txt pyproject.toml -
 	$(LISTED) dependency-groups bench | $(COMPILE) -c requirements-dev.txt --output-file requirements-bench.txt -
 	$(LISTED) dependency-groups docs | $(COMPILE) -c requirements-dev.txt --output-file requirements-docs.txt -
+	$(LISTED) dependency-groups release | $(COMPILE) --output-file requirements-release.txt -
+
+# Apart from everything else: what looks at the dependencies need not agree with them.
+.venv/release/.installed: requirements-release.txt | $(BIN)/python
+	$(BIN)/python -m venv .venv/release
+	.venv/release/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-release.txt
+	@touch $@
+
+sbom: .venv/release/.installed
+	@mkdir -p dist
+	@.venv/release/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible \
+	  --output-file dist/mercure-hub.cdx.json requirements.txt
+	@echo dist/mercure-hub.cdx.json
+
+audit: .venv/release/.installed
+	@.venv/release/bin/pip-audit --require-hashes --disable-pip --strict -r requirements.txt
 
 docs: .venv/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
