@@ -12,6 +12,7 @@ from tests.simulation.shrink import shrunk
 
 SHOWN = 3
 """How many of the seeds that went wrong are shown."""
+OFTEN = 1000
 
 
 def main() -> int:
@@ -23,9 +24,11 @@ def main() -> int:
     said = parser.parse_args()
     first, _, last = said.seeds.partition("-")
     seeds = range(int(first), int(last or first) + 1)
-    began, steps, failed = monotonic(), 0, list[Outcome]()
+    began, played, steps, failed = monotonic(), 0, 0, list[Outcome]()
     for outcome in outcomes(scenario_of(seed, said.store) for seed in seeds):
-        steps += outcome.steps
+        played, steps = played + 1, steps + outcome.steps
+        if played % OFTEN == 0:
+            print(f"{played} seeds, {steps} steps, {monotonic() - began:.0f} s", file=sys.stderr, flush=True)
         if said.trace:
             print("\n".join(outcome.told))
         if outcome.violations:
@@ -33,7 +36,7 @@ def main() -> int:
             print(f"seed {outcome.seed}: {outcome.violations[0]}", flush=True)
             if said.until:
                 return 1
-    print(f"{len(seeds)} seeds, {steps} steps, {monotonic() - began:.0f} s: {len(failed)} went wrong")
+    print(f"{played} seeds, {steps} steps, {monotonic() - began:.0f} s: {len(failed)} went wrong")
     kinds = Counter(each.rule for outcome in failed for each in outcome.violations)
     if kinds:
         print(", ".join(f"{rule} {count}" for rule, count in kinds.most_common()))
