@@ -2,6 +2,7 @@
 # make test:  the linters, the type checker and every test. ARGS="-k name" reaches pytest; make lint is the first two.
 # make simulate: 2,000 worlds in which hubs are killed, cut off and starved, each from its seed; SEEDS=17 plays that one again.
 # make mutants: bugs that are planted one at a time, and how soon the simulation finds each. ARGS="relay" plants those.
+# make fuzz: bytes that reach ever more of what reads them, a minute for each reader. ARGS="--seconds 600 heads" is longer.
 # make soak: what docs/reliability.md promises, for long, some 40 minutes; writes the figures there.
 # make image: the container image mercure-hub. ARGS="--build-arg PYTHON_IMAGE=…" reaches docker build.
 # make conformance: what a browser's page can expect of a hub; CONFORMANCE_URL=… takes another hub than this one.
@@ -19,7 +20,7 @@
 # make pins:  resolve the requirement files anew, with hashes, for Python 3.11.
 
 .DEFAULT_GOAL := serve
-.PHONY: serve test simulate mutants soak lint pytest coverage conformance test-bare test-chart test-browser test-package test-swarm image bench bench-quick replicas docs diagrams sbom audit pins clean
+.PHONY: serve test simulate mutants soak fuzz lint pytest coverage conformance test-bare test-chart test-browser test-package test-swarm image bench bench-quick replicas docs diagrams sbom audit pins clean
 
 ARGS ?=
 BIN := .venv/bin
@@ -47,6 +48,9 @@ SEEDS ?= 1-2000
 
 simulate: .venv/.installed-dev
 	@$(BIN)/python -m tests.simulation $(SEEDS) $(ARGS)
+
+fuzz: .venv/.installed-fuzz
+	@$(BIN)/python -m tests.fuzzing $(ARGS)
 
 soak: .venv/.installed-dev
 	@$(BIN)/python -m tests.reliability
@@ -101,6 +105,10 @@ replicas: .venv/.installed-dev
 	$(INSTALL) --require-hashes -r requirements-bench.txt
 	@touch $@
 
+.venv/.installed-fuzz: requirements-fuzz.txt .venv/.installed-dev
+	$(INSTALL) --require-hashes -r requirements-fuzz.txt
+	@touch $@
+
 .venv/.installed-docs: requirements-docs.txt .venv/.installed-dev
 	$(INSTALL) --require-hashes -r requirements-docs.txt
 	@touch $@
@@ -131,6 +139,7 @@ pins:
 	  | $(COMPILE) --extra redis --extra postgres --extra migrate --extra otel -c requirements-otel.txt -c requirements-build.txt --output-file requirements-dev.txt pyproject.toml -
 	$(LISTED) dependency-groups bench | $(COMPILE) -c requirements-dev.txt --output-file requirements-bench.txt -
 	$(LISTED) dependency-groups docs | $(COMPILE) -c requirements-dev.txt --output-file requirements-docs.txt -
+	$(LISTED) dependency-groups fuzz | $(COMPILE) --output-file requirements-fuzz.txt -
 	$(LISTED) dependency-groups release | $(COMPILE) --output-file requirements-release.txt -
 
 # Apart from everything else: what looks at the dependencies need not agree with them.

@@ -46,6 +46,8 @@ def update_of_a_stranger(text: Text) -> Update:
         raise ValueError("an update has an id and topics; its id and type are one line")
     if not isinstance(update.private, bool) or not isinstance(update.retry, int | None):
         raise TypeError("private is true or false, retry is a number")
+    if not isinstance(update.type, str | None):
+        raise TypeError("type is text")
     return update
 
 

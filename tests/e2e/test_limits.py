@@ -146,11 +146,12 @@ async def test_out_of_memory(hubs: Hubs) -> None:
         except LOST:
             refused += 1
 
-    async with subscribed(1, [address]) as [witness], Connection.to(address) as publisher:
+    async with subscribed(1, [address]) as [witness]:
         await asyncio.gather(*(large() for _ in range(64)))
         assert refused
-        for number in range(20):
-            assert (await publisher.publish(f"small {number}")).status == 200
+        async with Connection.to(address) as publisher:
+            for number in range(20):
+                assert (await publisher.publish(f"small {number}")).status == 200
         await until(lambda: "small 19" in witness.data)
     resource.prlimit(hub.process.pid, resource.RLIMIT_AS, (hard, hard))
     hub.send(SIGTERM)

@@ -190,9 +190,9 @@ async def test_a_drain(hubs: Hubs) -> None:
         assert [end.clean for end in await ends_of(subscribers)] == [True] * STREAMS
         ends = sorted(end.at - told for end in await ends_of(subscribers))
     assert hub.stderr == ""
-    assert 0.9 < ends[-1] < 1.5
+    assert 0.9 < ends[-1] < 2  # the drain, and the last call for those who read slowly
     assert STREAMS / 4 <= sum(at < 0.5 for at in ends) < 3 * STREAMS / 4, "they went in a crowd"
-    assert took < 2.5
+    assert took < 3
     measured(f"{STREAMS} streams, --drain 1s: their ends", ends)
     measured(f"{STREAMS} streams, --drain 1s: the exit", [took])
 

@@ -79,6 +79,7 @@ async def test_any_program_can_add(server: Valkey, transport: Transport) -> None
         '{"id":"a\\nb","topics":["t"]}',
         '{"id":"a","topics":["t"],"data":"\\ud800"}',
         '{"id":"a","topics":["t"],"retry":"soon"}',
+        '{"id":"a","topics":["t"],"type":0}',
         b"\xff",
         None,
     ],
