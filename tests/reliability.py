@@ -50,12 +50,12 @@ def main() -> int:
     found: dict[str, Sequence[str]] = {}
     with TemporaryDirectory() as place:
         # What is level is so under any load; what takes time is measured before, without that.
-        for processes, tests in (2, [test for test in wanted if test not in soaking]), (4, soaking):
+        for processes, chosen in (2, [test for test in wanted if test not in soaking]), (4, soaking):
             told, outcomes = Path(place, f"figures-{processes}"), Path(place, f"outcomes-{processes}.xml")
             told.touch()
             command = [sys.executable, "-m", "pytest", f"-n{processes}", "--dist=load", f"--junitxml={outcomes}"]
             environment = {**LONG, **os.environ, "FIGURES": str(told)}
-            if code := subprocess.call([*command, *tests], cwd=ROOT, env=environment):
+            if code := subprocess.call([*command, *chosen], cwd=ROOT, env=environment):
                 return code
             found |= figures(told.read_text(), outcomes)
     text = PAGE.read_text()

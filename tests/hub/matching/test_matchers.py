@@ -144,6 +144,7 @@ def test_a_topic_beyond_the_limit_is_out_of_reach_for_patterns(matching: Matchin
         url("/([)"),
         url("/(a"),
         url("/(?:a)"),
+        url("/*(\\"),
         url("/" + "a" * 1024),
         exact("a" * 4097),
         exact("a\n"),
