@@ -634,7 +634,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(["mercure", "https://mercure.rocks/", "authorization_details", "exp", "nbf", "iss", "aud"]),
@@ -654,7 +654,7 @@ def test_any_signed_claims_are_answered(claims: dict[str, Any], kind: str, compl
     assert isinstance(grants, Grants)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.one_of(
         st.binary(max_size=60),

@@ -12,7 +12,7 @@ from hub.matching.plainpatterns import Places, PlainPattern
 
 HUB = "https://localhost/.well-known/mercure"
 ORIGIN = "https://localhost"
-CASES = int(os.environ.get("CASES", "4000"))
+CASES = int(os.environ.get("CASES", "1500"))
 """Patterns of the comparison, each with some topics; 100,000 take a few minutes."""
 SEED = int(os.environ.get("SEED", "1"))
 
