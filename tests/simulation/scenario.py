@@ -29,7 +29,7 @@ STORES = {
 
 
 class Event(NamedTuple):
-    """Something that happens at a time; ``what`` names a method of `run.Run`."""
+    """Something that happens at a time; ``what`` names a method of `run.Run` or `crowd.Crowd`."""
 
     time: float
     what: str
