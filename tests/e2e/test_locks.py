@@ -63,7 +63,7 @@ def publishing(*publishers: Publisher) -> AbstractAsyncContextManager[None]:
 async def test_a_second_hub_is_refused(
     hubs: Hubs, store: str, first_says: str, second_says: str, timeout: float
 ) -> None:
-    """It ends within lock_timeout + 1 s without ever listening, says who holds the lock, and disturbs nobody."""
+    """It ends soon after lock_timeout without ever listening, says who holds the lock, and disturbs nobody."""
     first = hubs.start(store + first_says)
     address = await first.listening()
     async with subscribed(1, [address]) as [subscriber]:
@@ -80,7 +80,7 @@ async def test_a_second_hub_is_refused(
         assert all(way in last for way in ("lock_timeout", "lock=shared", "redis://"))
         assert f"host {socket.gethostname()}, pid {first.process.pid} holds" in last
         assert second.stdout == ""
-        assert timeout <= took < timeout + 1
+        assert timeout <= took < timeout + 3  # most of a second on an idle machine, to start the interpreter
         await Publisher("after", [address]).publish(1)
         await until(lambda: subscriber.data == ["after 0"])
         assert subscriber.ends == []
@@ -265,7 +265,7 @@ async def test_standby_gives_up(hubs: Hubs, store: str) -> None:
         took = monotonic() - standby.started
         assert [answer.status for answer in held.refusals] == [503]
         assert [answer.status for answer in subscriber.answers] == [200]
-    assert 3 <= took < 5
+    assert 3 <= took < 6
     assert f'"{store}": invalid transport: timeout' in standby.stderr.splitlines()[-1]
 
 
