@@ -193,8 +193,6 @@ class Crowd:
                 self.run.ledger.faults.append(f"{who.name} got {error}")
         finally:
             connection.close()
-        if made.begun:
-            self.run.ledger.connections.append(made) if made not in self.run.ledger.connections else None
         return parser
 
     async def _read(self, who: Listening, connection: network.Connection, made: Connection, parser: Parser) -> None:

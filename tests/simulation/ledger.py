@@ -79,8 +79,6 @@ class Ledger:
     subscribers: list[Subscriber] = field(default_factory=list)
     stored: list[Stored] = field(default_factory=list)
     lost: dict[str, float] = field(default_factory=dict)
-    keys: dict[str, str] = field(default_factory=dict)
-    """Idempotency keys of the entries that came, with the ids."""
     twice: list[str] = field(default_factory=list)
     """Idempotency keys of which a second entry came while the log had the first."""
     markers: dict[str, int] = field(default_factory=dict)

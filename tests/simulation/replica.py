@@ -79,9 +79,6 @@ class Replica:
         if hub.lifecycle.publishing:
             left.append(f"{self.name} leaves {hub.lifecycle.publishing} publications")
 
-    def serving(self) -> bool:
-        return self.process.alive and self.listener.listening and not self.process.paused
-
     def kill(self) -> None:
         self.disturbed = True
         if self.process.alive:

@@ -54,7 +54,6 @@ class Run:
         self.calm = False
         """The last fault is over: what ends is started at once, and nothing is slow."""
         self.over = False
-        self._logs = 0
         self._started = 0
         self.crowd = Crowd(self)
 
@@ -72,8 +71,6 @@ class Run:
         ledger.stored.append(Stored(update.id, self.world.now, log))
         if update.topics[0].startswith(PATH):
             ledger.announced.append((update.topics[0], json.loads(update.data)["active"], update.id))
-        if update.idempotency_key:
-            ledger.keys[update.idempotency_key] = update.id
 
     def _committed(self, added: list[bytes], gone: list[bytes]) -> None:
         held = self._held
@@ -96,7 +93,6 @@ class Run:
         self._started += 1
         name = f"hub{place}.{self._started}"
         self.tell(f"{name} starts")
-        self._logs += 1
         self.hubs.append(Replica(self, name, place))
 
     def hub_gone(self, hub: Replica) -> None:
@@ -297,7 +293,7 @@ def _observe_memory(run: Run) -> None:
         receipt = append(self, update)
         if receipt.repeated:
             run.ledger.twice.append(str(update.idempotency_key))
-        run._stored(update, run._logs)
+        run._stored(update, run._started)
         return receipt
 
     MemoryTransport._append = observed  # type: ignore[method-assign]
