@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 
-from tests.simulation.mutants import MUTANTS, ROOT
+from tests.simulation.mutants import MUTANTS, ROOT, planted
 from tests.simulation.scenario import STORES, scenario_of
 
 SEEDS = 24
@@ -42,3 +42,19 @@ def test_each_planted_bug_still_has_its_place() -> None:
     for mutant in MUTANTS:
         text = (ROOT / mutant.path).read_text()
         assert mutant.mutated(text) != text
+
+
+def test_what_goes_wrong_is_shrunk() -> None:
+    """A planted bug is found by its rule; what is shown is less than the scenario was, and still breaks it."""
+    (mutant,) = (each for each in MUTANTS if each.what.startswith("private updates"))
+    with planted(mutant) as simulated:
+        with simulated("1-100", "--until") as looking:
+            found = re.match(r"seed (\d+): stranger: ", looking.communicate()[0])
+        assert found
+        with simulated(found[1]) as playing:
+            said, _ = playing.communicate()
+    assert playing.returncode == 1
+    shown = said.partition(f"\n\nseed {found[1]}: ")[2]
+    events = re.findall(r"^ *\d+\.\d{3} \w+\(", shown, re.MULTILINE)
+    assert 1 <= len(events) < len(scenario_of(int(found[1])).events)
+    assert re.search(r"^stranger: ", shown, re.MULTILINE)
