@@ -202,7 +202,9 @@ class Subscribe:
             beginning = await self._beginning(query)
         except (TransportUnavailable, TransportClosed):
             return self._come_back(request, body)
-        if self.lifecycle.draining:  # those that were open may have been let go of meanwhile
+        over = query.grants.expires is not None and query.grants.expires <= time.time()
+        # Either may have come while the log was asked; those that were open may have been let go of already.
+        if self.lifecycle.draining or over:
             return self._come_back(request, body)
         return Admission(query, beginning, client)
 

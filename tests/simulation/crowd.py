@@ -76,6 +76,12 @@ class Crowd:
         if (connection := self._sockets.get(name)) is not None:
             connection.socket.on_data()
 
+    def hang_up(self, publisher: int) -> None:
+        """Its connection breaks, maybe before it has its answers."""
+        if (connection := self._sockets.get(f"publisher {publisher}")) is not None:
+            connection.socket.broken()
+            connection.socket.other.broken()
+
     def publish(self, publishers: Any, id: str, topics: Any, private: bool, with_key: bool, size: int) -> None:
         self.texts[id] = f"{id} " + "x" * size
         for publisher in publishers:
@@ -94,7 +100,7 @@ class Crowd:
             while not queue.empty() and len(batch) < 4:
                 batch.append(queue.get_nowait())
             for _ in range(TRIES):
-                connection = await self._publish(batch, connection, named=number % 2 == 1)
+                connection = await self._publish(batch, connection, number)
                 # What may be in the log is repeated under its key alone.
                 batch = [
                     each for each in batch if (each.key is not None or each.status in REFUSED) and each.status != 200
@@ -104,7 +110,7 @@ class Crowd:
                 await asyncio.sleep(self.run.world.random.uniform(0.05, 1.5))
 
     async def _publish(
-        self, batch: list[Publication], connection: network.Connection | None, *, named: bool = False
+        self, batch: list[Publication], connection: network.Connection | None, number: int = 0
     ) -> network.Connection | None:
         """Send all of them and wait for the answers, in their order; the connection if it may be used again."""
         for each in batch:
@@ -114,6 +120,8 @@ class Crowd:
                 connection = self._connected()
             except OSError:
                 return None
+        self._sockets[f"publisher {number}"] = connection
+        named = number % 2 == 1
         try:
             for each in batch:
                 each.sent = self.run.world.now

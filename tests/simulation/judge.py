@@ -176,6 +176,8 @@ def outlived(ledger: Ledger) -> Iterator[str]:
     """A stream ends with its token, and with the key that its token was signed with."""
     stored = {each.id: each.time for each in reversed(ledger.stored)}
     for each in ledger.connections:
+        if each.hub in ledger.stood_still:
+            continue
         rotated = ledger.rotated.get(each.hub, float("inf")) if each.key == 0 else float("inf")
         for event, _ in each.events:
             time = stored.get(event, 0.0)  # a slow reader may find much later what went out in time

@@ -94,6 +94,8 @@ class Ledger:
     calm: float = 0.0
     over: float = 0.0
     """Between these two nothing is wrong with the world."""
+    stood_still: set[str] = field(default_factory=set)
+    """Hubs that were stopped for a while: nothing ends in time there."""
     left: list[str] = field(default_factory=list)
     """What a hub that has ended has left behind."""
     faults: list[str] = field(default_factory=list)

@@ -114,9 +114,15 @@ MUTANTS = (
     Mutant(
         "a stream begins although the drain has let go of all others",
         "hub/web/subscribe.py",
-        "        if self.lifecycle.draining:  # those that were open may have been let go of meanwhile\n",
-        "        if self.lifecycle.state is None:\n",
+        "        if self.lifecycle.draining or over:\n",
+        "        if over:\n",
         found=False,  # a frozen store, a drain and a client that takes nothing have to meet within a second
+    ),
+    Mutant(
+        "a token may run out while the log is asked where its stream begins",
+        "hub/web/subscribe.py",
+        "        if self.lifecycle.draining or over:\n",
+        "        if self.lifecycle.draining:\n",
     ),
     Mutant(
         "LMDB: a page after a cursor that was trimmed begins with what is left",

@@ -140,13 +140,7 @@ class Run:
     def pause(self, place: int) -> None:
         if (hub := self._of(place)) is not None:
             hub.process.paused = hub.disturbed = True
-            self._excuse(hub)
-
-    def _excuse(self, hub: Replica) -> None:
-        """What stands still cannot end a stream in time."""
-        for each in self.ledger.connections:
-            if each.hub == hub.name and each.ended is Ended.OPEN:
-                each.expires, each.key = float("inf"), 1
+            self.ledger.stood_still.add(hub.name)
 
     def resume(self, place: int) -> None:
         for hub in self.hubs:

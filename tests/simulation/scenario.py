@@ -115,11 +115,11 @@ def scenario_of(seed: int, store: str = "") -> Scenario:
     hedging = size is None  # where a key is forgotten with its entry, the second is another update
     events = [_publication(random, number, publishers, hedging) for number in range(random.randint(6, 30))]
     moments = [each.time for each in events]
-    for number in range(random.choice([0, 1, 1, 2, 2, 3, 4, 6])):
+    for _ in range(random.choice([0, 1, 1, 2, 2, 3, 4, 6])):
         # Often at the very moment of a publication.
         moment = random.choice(moments) + random.uniform(0, 0.004)
         time = max(0.5, moment if random.random() < 0.4 else random.uniform(0.5, LASTS - 1))
-        events += _fault(random, kind, number, time, hubs, listening)
+        events += _fault(random, kind, time, hubs, publishers, listening)
     if random.random() < 0.2:
         events += _storm(random, publishers, listening)
     pace = random.choice([2e-5, 2e-5, 2e-5, 5e-4])
@@ -163,7 +163,7 @@ def _storm(random: Random, publishers: int, listening: tuple[Listening, ...]) ->
 
 
 def _fault(
-    random: Random, store: str, number: int, time: float, hubs: int, listening: tuple[Listening, ...]
+    random: Random, store: str, time: float, hubs: int, publishers: int, listening: tuple[Listening, ...]
 ) -> list[Event]:
     hub, name = random.randrange(hubs), random.choice(listening).name
     lasts = random.choice([0.05, 0.5, 3.0, 6.0])
@@ -177,16 +177,19 @@ def _fault(
         [Event(time, "swallow", (name,)), Event(time + lasts, "heal")],
         [Event(time, "stall", (name, lasts))],
         [Event(time, "leave", (name, lasts))],
+        [Event(time, "hang_up", (random.randrange(publishers),))],
         [Event(time, "rotate")],
         [Event(time, "reload", (hub,))],
     ]
+    of_store: list[list[Event]] = []
     if store in ("lmdb", "pair", "shared"):
-        kinds += [
+        of_store += [
             [Event(time, "fill"), Event(time + lasts, "empty")],
             [Event(time, "break_disk"), Event(time + lasts, "mend_disk")],
+            [Event(time, "pause", (hub,)), Event(time + 6.0, "resume", (hub,))],
         ]
     if store in ("redis", "postgres"):
-        kinds += [
+        of_store += [
             [Event(time, "stop_store"), Event(time + lasts, "start_store")],
             [Event(time, "cut_store")],
             [
@@ -199,4 +202,4 @@ def _fault(
             [Event(time, "fill"), Event(time + lasts, "empty")],
             [Event(max(0.0, time - lasts), "fall_behind"), Event(time, "fail_over")],
         ]
-    return random.choice(kinds)
+    return random.choice(of_store if of_store and random.random() < 0.5 else kinds)

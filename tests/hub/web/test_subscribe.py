@@ -387,6 +387,26 @@ async def test_a_subscriber_that_leaves_is_forgotten(served: Served) -> None:
     assert not served.hub.streams.audiences._templates
 
 
+async def test_a_token_that_runs_out_while_the_log_is_asked(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its subscriber comes back, and is told then: it gets nothing of what it may not see any more."""
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def position_of(_event_id: str) -> None:
+        asked.set()
+        await go_on.wait()
+
+    monkeypatch.setattr(served.hub.transport, "position_of", position_of)
+    expires = time.time() + 1
+    headers = bearer(token(subscribe=["*"], exp=expires)) | {"Last-Event-ID": "urn:x"}
+    coming = asyncio.create_task(served.client.get(served.url, params={"topic": TOPIC}, headers=headers))
+    await asked.wait()
+    await until(lambda: time.time() > expires)
+    go_on.set()
+    answer = await coming
+    assert answer.text.startswith("retry: ")
+    assert not served.hub.streams.open
+
+
 async def test_who_comes_while_the_others_are_let_go(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """A drain that began while the log was asked: the client comes back elsewhere, for nobody would end its stream."""
     asked, go_on = asyncio.Event(), asyncio.Event()
