@@ -48,9 +48,13 @@ def answered(ledger: Ledger) -> Iterator[str]:
 
 
 def repeated(ledger: Ledger) -> Iterator[str]:
-    """A log has one entry for an idempotency key."""
+    """A log has one entry for an idempotency key, and for an update that was sent once."""
     for each in ledger.twice:
         yield f"the key {each} was stored twice"
+    entries = Counter(each.id for each in ledger.stored)
+    for publication in ledger.publications:
+        if publication.key is None and entries[publication.id] > 1:
+            yield f"{publication.id}, which has no key, was stored {entries[publication.id]} times"
 
 
 def of(ledger: Ledger, subscriber: Subscriber) -> list[Connection]:

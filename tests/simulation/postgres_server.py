@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from tests.simulation.world import EPOCH, Process, World
+from transports import Update
 from transports.postgres import index, leading, presence, transport
 
 
@@ -47,9 +48,9 @@ class Database:
 
 
 class Server:
-    """``on_append`` gets each row that comes."""
+    """``on_append`` gets each update that comes, and the idempotency keys of what was there before."""
 
-    def __init__(self, world: World, on_append: Callable[[Row], None]) -> None:
+    def __init__(self, world: World, on_append: Callable[[Update, list[str]], None]) -> None:
         self.world, self.on_append = world, on_append
         self.database = Database()
         self.links: list[Link] = []
@@ -117,7 +118,7 @@ class Server:
             added += 1
             rows.append(Row(base + added, newest, count + added, id, key, text))
             newest = base + added
-            self.on_append(rows[-1])
+            self.on_append(Update.from_json(text), [row.key for row in rows[:-1] if row.key])
         if added:
             while size and len(rows) > size + size // 1000:
                 rows.pop(0)

@@ -15,6 +15,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, OutOfMemoryError, ResponseError
 
 from tests.simulation.world import EPOCH, Process, World
+from transports import Update
 from transports.grouping import settle
 from transports.redis.stream import position_from
 
@@ -45,9 +46,9 @@ def _bytes(part: Any) -> bytes:
 
 
 class Server:
-    """``on_append`` gets the fields of each entry that comes. ``down``: until when it refuses connections."""
+    """``on_append`` gets each update that comes, and the idempotency keys of what was there before."""
 
-    def __init__(self, world: World, on_append: Callable[[dict[bytes, bytes]], None]) -> None:
+    def __init__(self, world: World, on_append: Callable[[Update, list[str]], None]) -> None:
         self.world, self.on_append = world, on_append
         self.keys: dict[bytes, Any] = {}
         self.scripts: set[bytes] = set()
@@ -200,7 +201,8 @@ class Server:
         now = int((EPOCH + self.world.now) * 1000)
         stream.last = max((now, 0), (stream.last[0], stream.last[1] + 1))
         stream.entries[stream.last] = list(fields)
-        self.on_append(dict(zip(fields[::2], fields[1::2], strict=True)))
+        *before, added = (dict(zip(each[::2], each[1::2], strict=True)) for each in stream.entries.values())
+        self.on_append(Update.from_json(added[b"update"]), [each[b"key"].decode() for each in before if b"key" in each])
         for link in list(self.links):
             self.world.later(1e-5, link.look)
         return _text(stream.last)

@@ -43,7 +43,7 @@ class Run:
         self.url = self._url()
         self.file = File(world, self._committed)
         self.redis = redis_server.Server(world, self._added)
-        self.postgres = postgres_server.Server(world, lambda row: self._stored(Update.from_json(row.update)))
+        self.postgres = postgres_server.Server(world, self._added)
         installed(world, self.file, self.redis, self.postgres)
         bound(scenario.bounds)
         _observe_memory(self)
@@ -84,8 +84,11 @@ class Run:
             if update.idempotency_key:
                 held[update.idempotency_key] -= 1
 
-    def _added(self, fields: dict[bytes, bytes]) -> None:
-        self._stored(Update.from_json(fields[b"update"]))
+    def _added(self, update: Update, keys: list[str]) -> None:
+        """``keys``: idempotency keys of the entries that the log had before."""
+        if update.idempotency_key and update.idempotency_key in keys:
+            self.ledger.twice.append(update.idempotency_key)
+        self._stored(update)
 
     # Hubs.
 

@@ -59,6 +59,11 @@ def a_key_stored_twice(ledger: Ledger) -> None:
     ledger.twice.append("key-u0")
 
 
+def stored_twice_without_a_key(ledger: Ledger) -> None:
+    ledger.publications[0].key = None
+    ledger.stored.append(Stored("u0", 3.5))
+
+
 def acknowledged_and_not_delivered(ledger: Ledger) -> None:
     del ledger.connections[1].events[1]
 
@@ -147,6 +152,7 @@ BAD: dict[Callable[[Ledger], None], str] = {
     an_answer_that_no_hub_gives: "answered",
     refused_and_stored: "answered",
     a_key_stored_twice: "repeated",
+    stored_twice_without_a_key: "repeated",
     acknowledged_and_not_delivered: "lost",
     stored_while_it_was_away_and_not_delivered: "lost",
     nothing_more: "stuck",
