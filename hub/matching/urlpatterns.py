@@ -113,12 +113,11 @@ class _Reader:
         self.last = price
 
     def _price(self, piece: str) -> int:
-        escaped = piece[1:2] if piece[0] == "\\" else ""
         if piece == "\\":
             raise ValueError(_INCOMPLETE)
-        if escaped and escaped in "wWpPxuU":
+        if piece[0] == "\\" and piece[1] in "wWpPxuU":
             return self.large
-        if escaped and escaped in "dDsS":
+        if piece[0] == "\\" and piece[1] in "dDsS":
             return _SMALL_CLASS
         return 2 if self.in_class else _STATE
 

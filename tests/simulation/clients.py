@@ -50,6 +50,13 @@ class Response:
         except httptools.HttpParserError as error:
             raise ValueError(f"no HTTP: {error}") from error
 
+    async def read(self, connection: network.Connection) -> None:
+        """One more portion. Raises ConnectionResetError, also at the end, and ValueError."""
+        data = await connection.read()
+        if not data:
+            raise ConnectionResetError
+        self.feed(data)
+
     def on_header(self, name: bytes, value: bytes) -> None:
         self._fields[name.decode().lower()] = value.decode()
 
@@ -71,10 +78,7 @@ async def fetched(connection: network.Connection, target: str, bearer: str) -> t
     )
     response = Response()
     while not response.ended:
-        data = await connection.read()
-        if not data:
-            raise ConnectionResetError
-        response.feed(data)
+        await response.read(connection)
     return response.ended[0]
 
 
@@ -126,10 +130,7 @@ async def stream(
     """Read a stream into its `Connection`; yields what each portion completes. Raises ConnectionError, ValueError."""
     response = Response()
     while not response.ended:
-        data = await connection.read()
-        if not data:
-            raise ConnectionResetError
-        response.feed(data)
+        await response.read(connection)
         if response.head is not None:
             if response.status != 200:
                 raise ValueError(f"a stream was answered with {response.status}")

@@ -148,11 +148,8 @@ class Crowd:
         """Raises ConnectionError, ValueError."""
         response = clients.Response()
         while len(response.ended) < len(batch):
-            data = await connection.read()
-            if not data:
-                raise ConnectionResetError
             whole = len(response.ended)
-            response.feed(data)
+            await response.read(connection)
             for each, (status, body) in zip(batch[whole:], response.ended[whole:], strict=False):
                 each.status, each.answered, each.answer = status, self.run.world.now, body.decode()
                 self.run.world.tell(f"{each.id}: {status}")

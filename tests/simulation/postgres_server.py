@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
+from tests.simulation.store_server import StoreServer
 from tests.simulation.world import EPOCH, Process, World
 from transports import Update
+from transports.grouping import settle
 from transports.postgres import index, leading, presence, transport
 
 
@@ -47,43 +49,16 @@ class Database:
         self.subscriptions: dict[tuple[str, str], bytes] = {}
 
 
-class Server:
-    """``on_append`` gets each update that comes, and the idempotency keys of what was there before."""
+class Server(StoreServer):
+    """Its log, and what is kept for a replica that falls behind."""
+
+    links: list["Link"]  # type: ignore[assignment]
 
     def __init__(self, world: World, on_append: Callable[[Update, list[str]], None]) -> None:
-        self.world, self.on_append = world, on_append
+        super().__init__(world, on_append)
         self.database = Database()
-        self.links: list[Link] = []
-        self.up, self.frozen, self.full = True, False, False
         self.leader: Link | None = None
         self._copy: Database | None = None
-        self._frozen: list[Callable[[], object]] = []
-
-    def stop(self) -> None:
-        self.up = False
-        self.cut()
-
-    def start(self) -> None:
-        self.up = True
-
-    def cut(self) -> None:
-        for link in list(self.links):
-            link.broken()
-
-    def freeze(self) -> None:
-        self.frozen = True
-
-    def thaw(self) -> None:
-        self.frozen = False
-        waiting, self._frozen = self._frozen, []
-        for each in waiting:
-            each()
-
-    def when_awake(self, task: Callable[[], object]) -> None:
-        if self.frozen:
-            self._frozen.append(task)
-        else:
-            task()
 
     def keep(self) -> None:
         self._copy = deepcopy(self.database)
@@ -303,12 +278,7 @@ class Link:
     def _answered(self, future: asyncio.Future[Any], rows: Any) -> None:
         if future in self._waiting:
             self._waiting.remove(future)
-        if future.done():
-            return
-        if isinstance(rows, Exception):
-            future.set_exception(rows)
-        else:
-            future.set_result(rows)
+        settle(future, rows)
 
     async def fetch(self, query: str, *arguments: Any) -> Any:
         return await self._ask(query, *arguments)

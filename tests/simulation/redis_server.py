@@ -14,6 +14,7 @@ from lupa.lua51 import LuaRuntime, lua_type
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, OutOfMemoryError, ResponseError
 
+from tests.simulation.store_server import StoreServer
 from tests.simulation.world import EPOCH, Process, World
 from transports import Update
 from transports.grouping import settle
@@ -45,49 +46,22 @@ def _bytes(part: Any) -> bytes:
     return part if isinstance(part, bytes) else str(part).encode()
 
 
-class Server:
-    """``on_append`` gets each update that comes, and the idempotency keys of what was there before."""
+class Server(StoreServer):
+    """Its log, and what is kept for a replica that falls behind."""
+
+    links: list["Link"]  # type: ignore[assignment]
 
     def __init__(self, world: World, on_append: Callable[[Update, list[str]], None]) -> None:
-        self.world, self.on_append = world, on_append
+        super().__init__(world, on_append)
         self.keys: dict[bytes, Any] = {}
         self.scripts: set[bytes] = set()
-        self.links: list[Link] = []
-        self.up, self.frozen, self.full = True, False, False
         self._copy: dict[bytes, Any] | None = None
-        self._frozen: list[Callable[[], object]] = []
         self._lua = LUA.eval(b"function(f) redis = {call = f} end")
         LUA.globals()[b"cjson"] = LUA.table_from({b"decode": _decode})
 
     def stop(self) -> None:
-        """It is killed, or stopped; what it has is on its disk."""
-        self.up = False
+        super().stop()
         self.scripts.clear()
-        for link in list(self.links):
-            link.broken()
-
-    def start(self) -> None:
-        self.up = True
-
-    def cut(self) -> None:
-        """All connections break, with what is under way."""
-        for link in list(self.links):
-            link.broken()
-
-    def freeze(self) -> None:
-        self.frozen = True
-
-    def thaw(self) -> None:
-        self.frozen = False
-        waiting, self._frozen = self._frozen, []
-        for each in waiting:
-            each()
-
-    def when_awake(self, task: Callable[[], object]) -> None:
-        if self.frozen:
-            self._frozen.append(task)
-        else:
-            task()
 
     def keep(self) -> None:
         """What a replica has that falls behind from now on."""

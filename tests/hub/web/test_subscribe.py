@@ -387,8 +387,8 @@ async def test_a_subscriber_that_leaves_is_forgotten(served: Served) -> None:
     assert not served.hub.streams.audiences._templates
 
 
-async def test_a_token_that_runs_out_while_the_log_is_asked(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its subscriber comes back, and is told then: it gets nothing of what it may not see any more."""
+def slow_to_say_where(served: Served, monkeypatch: pytest.MonkeyPatch) -> tuple[asyncio.Event, asyncio.Event]:
+    """Set once the log is asked where an event stands; it answers once the second one is."""
     asked, go_on = asyncio.Event(), asyncio.Event()
 
     async def position_of(_event_id: str) -> None:
@@ -396,6 +396,12 @@ async def test_a_token_that_runs_out_while_the_log_is_asked(served: Served, monk
         await go_on.wait()
 
     monkeypatch.setattr(served.hub.transport, "position_of", position_of)
+    return asked, go_on
+
+
+async def test_a_token_that_runs_out_while_the_log_is_asked(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its subscriber comes back, and is told then: it gets nothing of what it may not see any more."""
+    asked, go_on = slow_to_say_where(served, monkeypatch)
     expires = time.time() + 1
     headers = bearer(token(subscribe=["*"], exp=expires)) | {"Last-Event-ID": "urn:x"}
     coming = asyncio.create_task(served.client.get(served.url, params={"topic": TOPIC}, headers=headers))
@@ -409,13 +415,7 @@ async def test_a_token_that_runs_out_while_the_log_is_asked(served: Served, monk
 
 async def test_who_comes_while_the_others_are_let_go(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """A drain that began while the log was asked: the client comes back elsewhere, for nobody would end its stream."""
-    asked, go_on = asyncio.Event(), asyncio.Event()
-
-    async def position_of(_event_id: str) -> None:
-        asked.set()
-        await go_on.wait()
-
-    monkeypatch.setattr(served.hub.transport, "position_of", position_of)
+    asked, go_on = slow_to_say_where(served, monkeypatch)
     query = {"topic": TOPIC, "last_event_id": "urn:x"}
     coming = asyncio.create_task(served.client.get(served.url, params=query))
     await asked.wait()

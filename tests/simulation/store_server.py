@@ -1,0 +1,54 @@
+"""What every simulated server of a store has: it stops, stands still, loses its connections, and has no room."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from tests.simulation.world import World
+from transports import Update
+
+
+class Breakable(Protocol):
+    """A connection to it."""
+
+    def broken(self) -> None: ...
+
+
+class StoreServer:
+    """``on_append`` gets each update that comes, and the idempotency keys of what was there before.
+
+    ``up``: whether it takes connections; ``full``: whether it refuses to write.
+    """
+
+    def __init__(self, world: World, on_append: Callable[[Update, list[str]], None]) -> None:
+        self.world, self.on_append = world, on_append
+        self.links: list[Breakable] = []
+        self.up, self.frozen, self.full = True, False, False
+        self._frozen: list[Callable[[], object]] = []
+
+    def stop(self) -> None:
+        """It is killed, or stopped; what it has is on its disk."""
+        self.up = False
+        self.cut()
+
+    def start(self) -> None:
+        self.up = True
+
+    def cut(self) -> None:
+        """All connections break, with what is under way."""
+        for link in list(self.links):
+            link.broken()
+
+    def freeze(self) -> None:
+        self.frozen = True
+
+    def thaw(self) -> None:
+        self.frozen = False
+        waiting, self._frozen = self._frozen, []
+        for each in waiting:
+            each()
+
+    def when_awake(self, task: Callable[[], object]) -> None:
+        if self.frozen:
+            self._frozen.append(task)
+        else:
+            task()
