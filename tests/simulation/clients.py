@@ -1,6 +1,7 @@
 """Those outside: publishers that repeat what was not answered, subscribers that come back with their cursor."""
 
 from collections.abc import AsyncGenerator, Callable
+from enum import Enum
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -17,6 +18,14 @@ KEYS = ("!ChangeThisMercureHubJWTSecretKey!", "!AnotherMercureHubJWTSecretKeyOfI
 PATH = "/.well-known/mercure"
 PATIENCE = 12.0
 """Seconds that a publisher waits for an answer."""
+
+
+class Way(Enum):
+    """How a client writes the head of a request: like all its others, without spaces, or with an id of its own."""
+
+    ALIKE = 1
+    TERSE = 2
+    NAMED = 3
 
 
 def topic(number: int) -> str:
@@ -87,19 +96,19 @@ def form_of(publication: Publication, text: str) -> bytes:
     return urlencode(pairs + ([("private", "on")] if publication.private else [])).encode()
 
 
-def request_of(publication: Publication, text: str, key: int, *, named: bool) -> bytes:
-    """``named``: its head is like no other's, as where a client or a proxy gives each request an id."""
+def request_of(publication: Publication, text: str, key: int, way: Way) -> bytes:
+    """The whole request."""
     body = form_of(publication, text)
     fields = [
         f"POST {PATH} HTTP/1.1",
         "Host: hub",
         f"Authorization: Bearer {token(key, (('publish', ('*',)),))}",
         "Content-Type: application/x-www-form-urlencoded",
-        f"Content-Length: {len(body)}",
+        f"Content-Length:{'' if way is Way.TERSE else ' '}{len(body)}",
     ]
     if publication.key is not None:
         fields.append(f"Idempotency-Key: {publication.key}")
-    if named:
+    if way is Way.NAMED:
         fields.append(f"X-Request-Id: {publication.id}")
     return ("\r\n".join(fields) + "\r\n\r\n").encode() + body
 

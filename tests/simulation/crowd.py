@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hub.client.sse_parser import Event, Parser
 from tests.simulation import clients, network
-from tests.simulation.clients import PATH
+from tests.simulation.clients import PATH, Way
 from tests.simulation.ledger import Connection, Ended, Publication
 from tests.simulation.replica import Replica
 from tests.simulation.scenario import TOPICS, Listening
@@ -24,6 +24,8 @@ TRIES = 6
 """How often a publisher repeats an update under its idempotency key."""
 ROOM = 1 << 16
 """Bytes that a connection has room for; a subscriber says itself how many."""
+NO_ROOM = 100
+"""Bytes for who takes nothing: the head of a response is longer, so that even that waits."""
 
 
 class Crowd:
@@ -121,17 +123,19 @@ class Crowd:
             except OSError:
                 return None
         self._sockets[f"publisher {number}"] = connection
-        named = number % 2 == 1
+        way = list(Way)[number % len(Way)]
         try:
             for each in batch:
                 each.sent = self.run.world.now
-                connection.write(clients.request_of(each, self.texts[each.id], self.run.key, named=named))
+                connection.write(clients.request_of(each, self.texts[each.id], self.run.key, way))
             async with asyncio.timeout(clients.PATIENCE):
                 await self._answers(batch, connection)
         except OSError:  # TimeoutError is one
             pass
         except ValueError as error:
             self.run.ledger.faults.append(f"a publisher got {error}")
+        for each in batch:
+            each.unsure = each.unsure or each.status not in (200, *REFUSED)
         if all(each.status == 200 for each in batch):
             return connection
         connection.close()
@@ -173,10 +177,9 @@ class Crowd:
         cursor = parser.last_event_id or None
         expires = None if self.run.calm or who.lifetime is None else int(EPOCH + self.run.world.now + who.lifetime)
         bearer = clients.token(self.run.key, clients.grants(who), expires)
-        made = Connection(who.name, hub.name, cursor, None, 0.0, float("inf"), self.run.key)
-        if expires is not None and not any(self.run.skews.values()):
-            made.expires = expires - EPOCH
-        self.room = who.room
+        over = float("inf") if expires is None else expires - EPOCH
+        made = Connection(who.name, hub.name, cursor, None, 0.0, over, self.run.key)
+        self.room = NO_ROOM if self._stalls(who.name) else who.room
         try:
             connection = network.Connection(self.process.loop, hub.listener.connected())
         except OSError:
@@ -202,24 +205,30 @@ class Crowd:
 
     async def _read(self, who: Listening, connection: network.Connection, made: Connection, parser: Parser) -> None:
         silence = 3 * self.run.scenario.settings["heartbeat"] + 5
-        stream = clients.stream(connection, made, parser, self._now)
+        stream, asked_at = clients.stream(connection, made, parser, self._now), self._now()
         async with aclosing(stream):
             while True:
+                while self._stalls(who.name):
+                    await asyncio.sleep(0.2)
+                connection.socket.other.room = who.room
                 async with asyncio.timeout(silence):
                     events = await anext(stream, None)
                 if events is None:
                     return
                 if made.begun and made not in self.run.ledger.connections:
+                    if any(self.run.skews.values()) or self.run.clocks_set >= asked_at:
+                        made.expires = float("inf")  # by whose clock?
                     self.run.ledger.connections.append(made)
                     self.run.world.tell(f"{who.name} listens at {made.hub} after {made.asked}, told {made.told}")
                 self._check(who, events)
                 if self._away.get(who.name, 0.0) > self.run.world.now and not self.run.calm:
                     made.ended, made.over = Ended.LEFT, self.run.world.now
                     return
-                while self._stalled.get(who.name, 0.0) > self.run.world.now and not self.run.calm:
-                    await asyncio.sleep(0.2)
                 if who.slowness and not self.run.calm:
                     await asyncio.sleep(self.run.world.random.uniform(0, 2 * who.slowness))
+
+    def _stalls(self, name: str) -> bool:
+        return self._stalled.get(name, 0.0) > self.run.world.now and not self.run.calm
 
     def _check(self, who: Listening, events: list[Event]) -> None:
         for event in events:

@@ -37,7 +37,8 @@ def unstored(ledger: Ledger) -> Iterator[str]:
 
 def answered(ledger: Ledger) -> Iterator[str]:
     """An answer is one that a hub may give, and belongs to its request; what is refused for good is not stored."""
-    stored = {each.id for each in ledger.stored} - {each.id for each in ledger.publications if each.status in (200, 0)}
+    unclear = {each.id for each in ledger.publications if each.status in (200, 0) or each.unsure}
+    stored = {each.id for each in ledger.stored} - unclear
     for each in ledger.publications:
         if each.status and each.status not in STATUSES:
             yield f"{each.id} was answered with {each.status}"

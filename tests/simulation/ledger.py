@@ -17,7 +17,8 @@ class Ended(Enum):
 class Publication:
     """An update as its publisher knows it. Times: seconds of the world.
 
-    ``status``: 200, what it was refused with, or 0: nobody knows. ``answer``: the body of a 200.
+    ``status``: 200, what it was refused with, or 0: nobody knows. ``answer``: the body of a 200. ``unsure``: whether
+    it was sent before, and may have been stored then.
     """
 
     id: str
@@ -28,6 +29,7 @@ class Publication:
     answered: float = 0.0
     status: int = 0
     answer: str = ""
+    unsure: bool = False
 
 
 @dataclass
@@ -72,13 +74,13 @@ class Stored:
 
 @dataclass
 class Ledger:
-    """``stored``: in order. ``lost``: what a store has lost that went back in time, and when it did."""
+    """``stored``: in order. ``lost``: what a store has lost that went back in time, ids."""
 
     publications: list[Publication] = field(default_factory=list)
     connections: list[Connection] = field(default_factory=list)
     subscribers: list[Subscriber] = field(default_factory=list)
     stored: list[Stored] = field(default_factory=list)
-    lost: dict[str, float] = field(default_factory=dict)
+    lost: set[str] = field(default_factory=set)
     twice: list[str] = field(default_factory=list)
     """Idempotency keys of which a second entry came while the log had the first."""
     markers: dict[str, int] = field(default_factory=dict)

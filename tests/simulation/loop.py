@@ -6,6 +6,7 @@ import sys
 from asyncio import events
 from collections import deque
 from collections.abc import Callable
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,16 +35,14 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def call_soon_threadsafe(self, callback: Any, *args: Any, context: Any = None) -> Any:  # type: ignore[override]
         return self.call_soon(callback, *args, context=context)
 
-    def can_run(self, now: float) -> bool:
-        return bool(self._ready) or self.next_time() <= now
-
     def next_time(self) -> float:
         """When a timer is due."""
         scheduled = self._scheduled
         while scheduled and scheduled[0]._cancelled:
             self._timer_cancelled_count -= 1
             heapq.heappop(scheduled)._scheduled = False
-        return float(scheduled[0]._when) if scheduled else float("inf")
+        when: float = scheduled[0]._when if scheduled else inf
+        return when
 
     def step(self) -> None:
         """One callback. As in a real loop timers are looked at once those that were ready have had their turn."""

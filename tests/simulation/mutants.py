@@ -116,7 +116,6 @@ MUTANTS = (
         "hub/web/subscribe.py",
         "        if self.lifecycle.draining or over:\n",
         "        if over:\n",
-        found=False,  # a frozen store, a drain and a client that takes nothing have to meet within a second
     ),
     Mutant(
         "a token may run out while the log is asked where its stream begins",
@@ -200,7 +199,6 @@ MUTANTS = (
         "                try:\n                    replies = await self._do(group)\n                except Exception:\n"
         "                    await self._drop()\n                    replies = await self._do(group)\n"
         "        except BaseException as error:\n",
-        found=False,  # a connection has to break between a command and its reply, for an update without a key
     ),
     Mutant(
         "who puts the next append when told of a failure is forgotten",
@@ -210,14 +208,12 @@ MUTANTS = (
         "            for job in failed:\n"
         "                settle(job.future, TransportClosed() if self._closed else self._translated(error))\n"
         "            self._waiting.clear()\n",
-        found=False,  # a pipelined request has to wait behind one whose whole group fails
     ),
     Mutant(
         "pages of a store that went back in time are kept",
         "hub/fanout/dispatcher.py",
         "        self._log.forget()\n",
         "",
-        found=False,  # a kept page has to end in entries that are lost and that nobody who reads it gets
     ),
     Mutant(
         "LMDB: what came while its caller's time ran out does not end the refusals",

@@ -1,22 +1,30 @@
-"""Seeds, each in a process of its own, as many at once as there are cores."""
+"""Seeds, a few to a process, as many processes at once as there are cores."""
 
 import gc
 import os
 import pickle
 import selectors
+import signal
 import sys
 import traceback
+from collections import deque
 from collections.abc import Iterable, Iterator
 from importlib.metadata import entry_points
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import transports
+from tests.simulation import surroundings
 from tests.simulation.judge import Violation, judge
 from tests.simulation.run import Run
 from tests.simulation.scenario import Scenario
 
 TOO_LONG = 60
-"""Seconds after which a run is taken for one that never ends."""
+"""Seconds of CPU after which a run is taken for one that never ends."""
+BATCH = 16
+"""Seeds to a process: a new one has all its memory to copy, and nothing of it is given back before it ends."""
+LENGTH = 4
+"""Bytes."""
 
 
 class Outcome(NamedTuple):
@@ -29,21 +37,27 @@ class Outcome(NamedTuple):
 
 
 def played(scenario: Scenario) -> Outcome:
-    """Changes this process for good."""
+    """In this process, with nothing left behind but memory."""
     run = Run(scenario)
     try:
         violations = judge(run.play())
     except Exception:
         last = traceback.format_exc().splitlines()
         violations = [Violation("faults", " / ".join(line.strip() for line in last[-5:]))]
+    finally:
+        surroundings.removed()
     return Outcome(scenario.seed, run.world.steps, violations, run.world.told)
 
 
 def prepare() -> None:
-    """What all runs have in common is done once. Nothing is collected: when that happens is no business of a seed."""
+    """What all runs have in common is done once. Nothing is collected: when that happens is no business of a seed.
+
+    So a world stays when its run is over, and nothing of it wakes up in the next one.
+    """
     points = entry_points(group="mercure_hub.transports")
     for point in points:
         point.load()
+    surroundings.prepare()
     setattr(transports, "entry_points", lambda **_: points)  # noqa: B010 - not for everybody
     gc.disable()
     gc.freeze()
@@ -55,49 +69,56 @@ def outcomes(scenarios: Iterable[Scenario], *, at_once: int | None = None) -> It
     waiting, running = iter(scenarios), selectors.DefaultSelector()
     free = at_once or os.cpu_count() or 1
     while True:
-        while free and (scenario := next(waiting, None)) is not None:
-            reading, pid = _forked(scenario)
-            running.register(reading, selectors.EVENT_READ, (pid, scenario, bytearray()))
+        while free and (batch := deque(islice(waiting, BATCH))):
+            reading, pid = _forked(batch)
+            running.register(reading, selectors.EVENT_READ, (pid, batch, bytearray()))
             free -= 1
         if not running.get_map():
             return
         for key, _ in running.select():
-            pid, scenario, text = key.data
+            pid, batch, text = key.data
             data = os.read(key.fd, 1 << 16)
             text += data
+            for outcome in _whole(text):
+                batch.popleft()
+                yield outcome
             if not data:
                 running.unregister(key.fd)
                 os.close(key.fd)
                 os.waitpid(pid, 0)
                 free += 1
-                yield _outcome(scenario, bytes(text))
+                if batch:
+                    never = Violation("faults", f"it has not ended within {TOO_LONG} s of CPU")
+                    yield Outcome(batch.popleft().seed, 0, [never], [])
+                    waiting = chain(batch, waiting)
 
 
-def _forked(scenario: Scenario) -> tuple[int, int]:
+def _forked(batch: Iterable[Scenario]) -> tuple[int, int]:
+    """Where its outcomes can be read, each with its length before it, and its process."""
     reading, writing = os.pipe()
     sys.stdout.flush()
     pid = os.fork()
     if pid:
         os.close(writing)
         return reading, pid
-    write = os.write
     try:
-        import signal
-
-        signal.alarm(TOO_LONG)
         os.close(reading)
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 2)
-        text = memoryview(pickle.dumps(played(scenario)))
-        while text:
-            text = text[write(writing, text) :]
+        with open(writing, "wb") as telling:
+            for scenario in batch:
+                signal.setitimer(signal.ITIMER_PROF, TOO_LONG)
+                text = pickle.dumps(played(scenario))
+                telling.write(len(text).to_bytes(LENGTH) + text)
+                telling.flush()
     finally:
         os._exit(0)
 
 
-def _outcome(scenario: Scenario, text: bytes) -> Outcome:
-    if not text:
-        return Outcome(scenario.seed, 0, [Violation("faults", f"it has not ended within {TOO_LONG} s")], [])
-    outcome: Any = pickle.loads(text)
-    assert isinstance(outcome, Outcome)
-    return outcome
+def _whole(text: bytearray) -> Iterator[Outcome]:
+    """Those that have arrived, which are taken out of it."""
+    while len(text) >= LENGTH and len(text) >= (end := LENGTH + int.from_bytes(text[:LENGTH])):
+        outcome: Any = pickle.loads(text[LENGTH:end])
+        assert isinstance(outcome, Outcome)
+        del text[:end]
+        yield outcome

@@ -63,12 +63,10 @@ class Server(StoreServer):
     def keep(self) -> None:
         self._copy = deepcopy(self.database)
 
-    def fail_over(self) -> set[bytes]:
+    def fail_over(self) -> None:
         self.cut()
-        before = {each.id.encode() for each in self.database.updates}
         if self._copy is not None:
             self.database, self._copy = self._copy, None
-        return before - {each.id.encode() for each in self.database.updates}
 
     def execute(self, link: "Link", query: str, arguments: tuple[Any, ...]) -> Any:
         """The rows."""
@@ -93,7 +91,7 @@ class Server(StoreServer):
             added += 1
             rows.append(Row(base + added, newest, count + added, id, key, text))
             newest = base + added
-            self.on_append(Update.from_json(text), [row.key for row in rows[:-1] if row.key])
+            self.added(Update.from_json(text), [row.key for row in rows[:-1] if row.key])
         if added:
             while size and len(rows) > size + size // 1000:
                 rows.pop(0)

@@ -67,23 +67,12 @@ class Server(StoreServer):
         """What a replica has that falls behind from now on."""
         self._copy = {key: _copied(value) for key, value in self.keys.items()}
 
-    def fail_over(self) -> set[bytes]:
-        """The replica takes over; the ids of the updates that it lacks."""
+    def fail_over(self) -> None:
+        """The replica takes over."""
         self.cut()
-        before = self._ids()
         if self._copy is not None:
             self.keys, self._copy = self._copy, None
         self.scripts.clear()
-        return before - self._ids()
-
-    def _ids(self) -> set[bytes]:
-        found = set()
-        for value in self.keys.values():
-            if isinstance(value, Stream):
-                found |= {
-                    dict(zip(each[::2], each[1::2], strict=True)).get(b"id", b"") for each in value.entries.values()
-                }
-        return found
 
     def execute(self, command: Sequence[Any]) -> Any:
         """Raises `ResponseError`."""
@@ -176,7 +165,7 @@ class Server(StoreServer):
         stream.last = max((now, 0), (stream.last[0], stream.last[1] + 1))
         stream.entries[stream.last] = list(fields)
         *before, added = (dict(zip(each[::2], each[1::2], strict=True)) for each in stream.entries.values())
-        self.on_append(Update.from_json(added[b"update"]), [each[b"key"].decode() for each in before if b"key" in each])
+        self.added(Update.from_json(added[b"update"]), [each[b"key"].decode() for each in before if b"key" in each])
         for link in list(self.links):
             self.world.later(1e-5, link.look)
         return _text(stream.last)

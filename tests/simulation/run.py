@@ -14,7 +14,7 @@ from tests.simulation.ledger import Ended, Ledger, Stored, Subscriber
 from tests.simulation.lmdb_file import File
 from tests.simulation.replica import GRACE, Replica
 from tests.simulation.scenario import LASTS, STORES, Scenario
-from tests.simulation.surroundings import bound, installed
+from tests.simulation.surroundings import bound, installed, put
 from tests.simulation.world import World
 from transports import Update
 from transports.lmdb.rows import update_of
@@ -36,8 +36,12 @@ class Run:
         self.world = world = World(scenario.seed, scenario.pace)
         self.tell = world.tell
         forgets = scenario.size is not None or scenario.store == "memory"
+        self._kept: int | None = None
+        """How much had been stored when a replica fell behind."""
         self.ledger = Ledger(faults=world.faults, forgets=forgets)
         self.skews = defaultdict[int, float](float)
+        self.clocks_set = float("-inf")
+        """When one was last, or set right."""
         self.key = 0
         """Of `clients.KEYS` that which counts now."""
         self.url = self._url()
@@ -152,6 +156,7 @@ class Run:
 
     def set_clock(self, place: int, seconds: float) -> None:
         self.skews[place] += seconds
+        self.clocks_set = self.world.now
         for hub in self.hubs:
             if hub.place == place:
                 hub.process.skew = self.skews[place]
@@ -203,6 +208,9 @@ class Run:
     def cut_store(self) -> None:
         self._server.cut()
 
+    def lose_reply(self) -> None:
+        self._server.lose_reply()
+
     def freeze_store(self) -> None:
         self._server.freeze()
 
@@ -211,10 +219,14 @@ class Run:
 
     def fall_behind(self) -> None:
         self._server.keep()
+        self._kept = len(self.ledger.stored)
 
     def fail_over(self) -> None:
-        lost = {each.decode() for each in self._server.fail_over()}
-        self.ledger.lost.update(dict.fromkeys(lost, self.world.now))
+        self._server.fail_over()
+        # Also what was trimmed meanwhile: the replica never had it.
+        lost = {each.id for each in self.ledger.stored[self._kept :]} if self._kept is not None else set[str]()
+        self._kept = None
+        self.ledger.lost |= lost
         self.tell(f"the store has lost {sorted(each for each in lost if each.startswith('u'))}")
 
     # From beginning to end.
@@ -259,6 +271,7 @@ class Run:
         for hub in self.hubs:
             hub.process.paused, hub.process.skew = False, 0.0
         self.skews.clear()
+        self.clocks_set = self.world.now
         self.crowd.heal()
         self.calm = self.world.calm = True
 
@@ -293,7 +306,7 @@ def _observe_memory(run: Run) -> None:
         run._stored(update, run._started)
         return receipt
 
-    MemoryTransport._append = observed  # type: ignore[method-assign]
+    put(MemoryTransport, _append=observed)
 
 
 class _Logged(logging.Handler):

@@ -123,7 +123,9 @@ def scenario_of(seed: int, store: str = "") -> Scenario:
     if random.random() < 0.2:
         events += _storm(random, publishers, listening)
     pace = random.choice([2e-5, 2e-5, 2e-5, 5e-4])
-    bounds = tuple(each for each in BOUNDS if random.random() < 0.25)
+    # Pages are kept by what may go back in time.
+    often = {"WORTH_CACHING"} if any(each.what == "fail_over" for each in events) else set()
+    bounds = tuple(each for each in BOUNDS if random.random() < (0.75 if each.name in often else 0.25))
     return Scenario(seed, kind, size, hubs, settings, listening, tuple(sorted(events)), publishers, pace, bounds)
 
 
@@ -162,11 +164,40 @@ def _storm(random: Random, publishers: int, listening: tuple[Listening, ...]) ->
     return events
 
 
+def _burst(random: Random, time: float, publishers: int) -> list[Event]:
+    """A publisher pipelines."""
+    publisher, number = random.randrange(publishers), random.randrange(1_000_000)
+    events = []
+    for count in range(random.randint(4, 9)):
+        what = (f"w{number}.{count}", (random.randrange(TOPICS),), False, random.random() < 0.5, 10)
+        events.append(Event(time + min(count, 1) * 0.0005, "publish", ((publisher,), *what)))
+    return events
+
+
+def _unseen_loss(random: Random, listening: tuple[Listening, ...]) -> list[Event]:
+    """A replica takes over that lacks what one who reads on does not select."""
+    reader = random.choice([each for each in listening if len(each.selects) < TOPICS] or listening)
+    time = random.uniform(3.0, LASTS - 2)
+    selected, number = sorted(reader.selects), random.randrange(1_000_000)
+    others = sorted(set(range(TOPICS)) - reader.selects) or selected
+    moments = [(time - 0.5, selected)] + [(time + 0.01 * count, others) for count in range(1, random.randint(3, 5))]
+    return [
+        Event(time, "fall_behind"),
+        Event(time + 0.1, "reset", (reader.name,)),
+        Event(time + 0.7, "fail_over"),
+        Event(time + 1.0, "reset", (reader.name,)),
+        *(
+            Event(moment, "publish", ((0,), f"x{number}.{count}", (random.choice(topics),), False, False, 10))
+            for count, (moment, topics) in enumerate(moments)
+        ),
+    ]
+
+
 def _fault(
     random: Random, store: str, time: float, hubs: int, publishers: int, listening: tuple[Listening, ...]
 ) -> list[Event]:
     hub, name = random.randrange(hubs), random.choice(listening).name
-    lasts = random.choice([0.05, 0.5, 3.0, 6.0])
+    lasts, soon = random.choice([0.05, 0.5, 3.0, 6.0]), time + random.uniform(0, 0.01)
     kinds = [
         [Event(time, "kill", (hub,))],
         [Event(time, "terminate", (hub,))],
@@ -199,7 +230,16 @@ def _fault(
                 Event(time + lasts, "thaw_store"),
             ],
             [Event(time, "freeze_store"), Event(time + lasts, "thaw_store")],
-            [Event(time, "fill"), Event(time + lasts, "empty")],
+            [Event(soon, "fill"), Event(soon + lasts, "empty"), *_burst(random, time, publishers)],
+            [Event(soon, "lose_reply"), *_burst(random, time, publishers)],
             [Event(max(0.0, time - lasts), "fall_behind"), Event(time, "fail_over")],
+            *[_unseen_loss(random, listening)] * (3 if hubs == 1 else 1),
+            [
+                Event(time, "freeze_store"),
+                Event(time, "stall", (name, lasts + 6.0)),
+                Event(time + 0.01, "reset", (name,)),
+                *(Event(time + 0.6, "terminate", (each,)) for each in range(hubs)),
+                Event(time + lasts, "thaw_store"),
+            ],
         ]
     return random.choice(of_store if of_store and random.random() < 0.5 else kinds)

@@ -6,6 +6,9 @@ from typing import Protocol
 from tests.simulation.world import World
 from transports import Update
 
+LOSING = 5e-5
+"""Seconds after which connections break; a reply takes longer."""
+
 
 class Breakable(Protocol):
     """A connection to it."""
@@ -24,6 +27,7 @@ class StoreServer:
         self.links: list[Breakable] = []
         self.up, self.frozen, self.full = True, False, False
         self._frozen: list[Callable[[], object]] = []
+        self._loses = False
 
     def stop(self) -> None:
         """It is killed, or stopped; what it has is on its disk."""
@@ -37,6 +41,17 @@ class StoreServer:
         """All connections break, with what is under way."""
         for link in list(self.links):
             link.broken()
+
+    def lose_reply(self) -> None:
+        """The next append is done, and all connections break before anybody hears of it."""
+        self._loses = True
+
+    def added(self, update: Update, keys: list[str]) -> None:
+        """One that was just stored; ``keys``: as `on_append` gets them."""
+        self.on_append(update, keys)
+        if self._loses:
+            self._loses = False
+            self.world.later(LOSING, self.cut)
 
     def freeze(self) -> None:
         self.frozen = True

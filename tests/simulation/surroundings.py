@@ -1,6 +1,6 @@
 """What stands between the hub and the machine, replaced by the world: clocks, chance, descriptors, drivers.
 
-`installed` changes this process for good: each world has one to itself.
+`installed` changes this process, until `removed`: one world at a time.
 """
 
 import asyncio
@@ -9,7 +9,8 @@ import random
 import sys
 import time
 from collections.abc import Callable, Sequence
-from types import SimpleNamespace
+from functools import cache
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import asyncpg
@@ -31,6 +32,13 @@ from tests.simulation.scenario import Bound
 from tests.simulation.world import EPOCH, SimpleQueue, Thread, World, worlds
 
 OURS = ("hub", "transports")
+CLOCKS: tuple[Callable[[], Any], ...] = (time.time, time.monotonic, time.time_ns)
+
+
+def prepare() -> None:
+    """What takes time and is the same for all worlds. Every module is loaded by now."""
+    for each in CLOCKS:
+        _places(each)
 
 
 def installed(world: World, file: File, redis: redis_server.Server, postgres: postgres_server.Server) -> None:
@@ -39,14 +47,25 @@ def installed(world: World, file: File, redis: redis_server.Server, postgres: po
     _chance(world)
     _descriptors(world)
     _lmdb(world, file)
-    _put(transports.redis.url.Parameters, route=lambda self, key: redis_server.Route(redis))
+    put(transports.redis.url.Parameters, route=lambda self, key: redis_server.Route(redis))
     _postgres(postgres)
 
 
-def _put(where: Any, **there: Any) -> None:
-    """In the place of what is called so in a module or a class."""
+def removed() -> None:
+    """Everything is what it was before."""
+    while _replaced:
+        where, name, value = _replaced.pop()
+        setattr(where, name, value)
+
+
+_replaced: list[tuple[Any, str, Any]] = []
+"""Where, what it is called, and what was there."""
+
+
+def put(where: Any, **there: Any) -> None:
+    """In the place of what is called so in a module or a class. AttributeError: it is called otherwise now."""
     for name, value in there.items():
-        getattr(where, name)  # AttributeError: it is called otherwise now
+        _replaced.append((where, name, getattr(where, name)))
         setattr(where, name, value)
 
 
@@ -55,32 +74,35 @@ def bound(bounds: Sequence[Bound]) -> None:
     for module, name, value in bounds:
         there = sys.modules[module]
         assert isinstance(getattr(there, name), int)
-        setattr(there, name, value)
+        put(there, **{name: value})
 
 
 def _clocks(world: World) -> None:
     def wall() -> float:
         return world.current.wall_clock() if world.current is not None else EPOCH + world.now
 
-    _replace(time.time, wall)
-    _replace(time.monotonic, lambda: world.now)
-    _replace(time.time_ns, lambda: int(wall() * 1e9))
+    for real, ours in zip(CLOCKS, (wall, lambda: world.now, lambda: int(wall() * 1e9)), strict=True):
+        _replace(real, ours)
 
 
 def _replace(real: Callable[[], Any], ours: Callable[[], Any]) -> None:
-    setattr(time, real.__name__, ours)
-    for name, module in list(sys.modules.items()):
-        if name.split(".")[0] in OURS:
-            for attribute, value in list(vars(module).items()):
-                if value is real:
-                    setattr(module, attribute, ours)
+    put(time, **{real.__name__: ours})
+    for module, attribute in _places(real):
+        put(module, **{attribute: ours})
+
+
+@cache
+def _places(real: Callable[[], Any]) -> list[tuple[ModuleType, str]]:
+    """Where our own modules have a name for it."""
+    modules = [module for name, module in sys.modules.items() if name.split(".")[0] in OURS]
+    return [(module, attribute) for module in modules for attribute, value in vars(module).items() if value is real]
 
 
 def _chance(world: World) -> None:
     drawn = random.Random(world.random.random())
     random.seed(world.random.random())
-    os.urandom = drawn.randbytes
-    random._urandom = drawn.randbytes  # type: ignore[attr-defined]
+    put(os, urandom=drawn.randbytes)
+    put(random, _urandom=drawn.randbytes)
 
 
 def _descriptors(world: World) -> None:
@@ -94,15 +116,15 @@ def _descriptors(world: World) -> None:
             raise OSError("a descriptor is written to that is not open")
         return int(there.os_write(data))
 
-    _put(os, write=written)
+    put(os, write=written)
 
 
 def _lmdb(world: World, file: File) -> None:
     locks = Locks(world)
-    _put(transports.lmdb.thread, Thread=Thread, SimpleQueue=SimpleQueue)
-    _put(transports.lmdb.locks, fcntl=locks, os=locks)
-    _put(transports.lmdb.environment, lmdb=LMDB(file), check_file=lambda path: None)
-    _put(
+    put(transports.lmdb.thread, Thread=Thread, SimpleQueue=SimpleQueue)
+    put(transports.lmdb.locks, fcntl=locks, os=locks)
+    put(transports.lmdb.environment, lmdb=LMDB(file), check_file=lambda path: None)
+    put(
         transports.lmdb.transport,
         make=lambda directory: None,
         network_file_system=lambda directory: "",
@@ -119,7 +141,7 @@ def _lmdb(world: World, file: File) -> None:
             raise FileNotFoundError
         return Connecting(held[0].connected())
 
-    _put(transports.lmdb.relay, _bound=bound, _connected=connected)
+    put(transports.lmdb.relay, _bound=bound, _connected=connected)
 
 
 class _Asyncpg(SimpleNamespace):
@@ -134,5 +156,5 @@ def _postgres(server: postgres_server.Server) -> None:
     async def fit(connection: object, schema: str, *, migrate: bool) -> None:
         await asyncio.sleep(0)
 
-    _put(transports.postgres.server, asyncpg=_Asyncpg(connect=connect))
-    _put(transports.postgres.schema, fit=fit)
+    put(transports.postgres.server, asyncpg=_Asyncpg(connect=connect))
+    put(transports.postgres.schema, fit=fit)

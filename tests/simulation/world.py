@@ -67,7 +67,7 @@ class World:
         """One callback, or on to the next thing that is due."""
         while self._events and self._events[0][0] <= self.now:
             heapq.heappop(self._events)[2]()
-        able = [actor for process in self.processes for actor in process.actors() if actor.can_run(self.now)]
+        able = self._able()
         if not able:
             self._wait()
             return
@@ -77,6 +77,18 @@ class World:
         chosen.step()
         self.current = None
         self.now += self.pace * self.random.random()
+
+    def _able(self) -> list[Any]:
+        """Asked for each step, so that it takes `Process.actors` apart for speed."""
+        now, able = self.now, list[Any]()
+        for process in self.processes:
+            if not process.paused:
+                loop = process.loop
+                if loop._ready or loop.next_time() <= now:
+                    able.append(loop)
+                if process.threads:
+                    able += [each for each in process.threads if each.can_run(now)]
+        return able
 
     def _wait(self) -> None:
         times = [actor.next_time() for process in self.processes for actor in process.actors()]
@@ -101,9 +113,7 @@ class Process:
         world.processes.append(self)
 
     def actors(self) -> list[Any]:
-        if not self.alive or self.paused:
-            return []
-        return [self.loop, *self.threads]
+        return [] if self.paused else [self.loop, *self.threads]
 
     def wall_clock(self) -> float:
         """Unix seconds as this host has them."""
