@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 REFUSED = (401, 403, 429, 507)
 """What a hub answers that has certainly not stored it."""
 SLOW = 0.02
-"""Seconds between two reads up to which a subscriber does not count as slow."""
+"""Seconds between two reads from which on a subscriber counts as slow."""
 TRIES = 6
 """How often a publisher repeats an update under its idempotency key."""
 ROOM = 1 << 16
@@ -194,7 +194,7 @@ class Crowd:
             made.ended, made.over = Ended.CUT, self.run.world.now
             if hub.disturbed:
                 made.blameless = "its hub was killed, or stood still"
-            elif who.slowness > SLOW or who.name in self._touched:
+            elif who.slowness >= SLOW or who.name in self._touched:
                 made.blameless = "it did not read, or its connection was broken"
         except ValueError as error:
             if "401" not in str(error) and "403" not in str(error):

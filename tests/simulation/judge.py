@@ -83,8 +83,11 @@ def lost(ledger: Ledger) -> Iterator[str]:
         if not connections:
             continue
         received = {event for each in connections for event, _ in each.events}
+        # What is told goes for everything up to the first event that comes then.
         gaps = [
-            each.begun for at, each in enumerate(connections) if at and is_gap(ledger, _had_any(connections[:at]), each)
+            max([each.begun, *(stored[event].time for event, _ in each.events[:1] if event in stored)])
+            for at, each in enumerate(connections)
+            if at and is_gap(ledger, _had_any(connections[:at]), each)
         ]
         begun = connections[0].begun
         last = max((stored[event].time for event in received if event in ledger.markers), default=0.0)

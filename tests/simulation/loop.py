@@ -72,10 +72,11 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def add_signal_handler(self, sig: int, callback: Any, *args: Any) -> None:  # type: ignore[override]
         self.handlers[sig] = lambda: callback(*args)
 
-    def signal(self, number: int) -> None:
-        """It comes to the process now."""
+    def signal(self, number: int) -> bool:
+        """It comes to the process now; False: nobody handles it, so that it ends the process."""
         if number in self.handlers:
             self.call_soon(self.handlers[number])
+        return number in self.handlers
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
         """At once: what runs beside the loop touches nothing of it."""

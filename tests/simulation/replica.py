@@ -87,8 +87,10 @@ class Replica:
 
     def terminate(self) -> None:
         self.ending = True
-        self.process.loop.signal(SIGTERM)
-        self.run.world.later(GRACE, self.kill)
+        if self.process.loop.signal(SIGTERM):
+            self.run.world.later(GRACE, self.kill)
+        else:
+            self.kill()
 
     def waits_for(self) -> str:
         """Where its tasks stand."""

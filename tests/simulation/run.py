@@ -172,7 +172,9 @@ class Run:
             self._reload(hub)
 
     def _reload(self, hub: Replica) -> None:
-        hub.process.loop.signal(SIGHUP)
+        if not hub.process.loop.signal(SIGHUP):
+            hub.kill()
+            return
 
         def note() -> None:
             if hub.key_there == 1:
