@@ -26,16 +26,16 @@ async def refused(url: str) -> str:
 
 
 async def unavailable(use: Awaitable[object]) -> TransportUnavailable:
-    """What is raised, within 3 seconds."""
+    """What is raised."""
     with pytest.raises(TransportUnavailable) as caught:
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(DEADLINE):
             await use
     return caught.value
 
 
-async def recovered(transport: Transport, within: float = 1.0) -> Receipt:
-    """So many seconds later an append has gone through."""
-    async with asyncio.timeout(within):
+async def recovered(transport: Transport) -> Receipt:
+    """Once an append has gone through."""
+    async with asyncio.timeout(DEADLINE):
         while True:
             try:
                 return await transport.append(an_update("back"))
