@@ -120,11 +120,12 @@ def scenario_of(seed: int, store: str = "") -> Scenario:
         moment = random.choice(moments) + random.uniform(0, 0.004)
         time = max(0.5, moment if random.random() < 0.4 else random.uniform(0.5, LASTS - 1))
         events += _fault(random, kind, time, hubs, publishers, listening)
-    if random.random() < 0.2:
+    if random.random() < 0.3:
         events += _storm(random, publishers, listening)
     pace = random.choice([2e-5, 2e-5, 2e-5, 5e-4])
-    # Pages are kept by what may go back in time.
-    often = {"WORTH_CACHING"} if any(each.what == "fail_over" for each in events) else set()
+    often = {"TURN"}
+    if any(each.what == "fail_over" for each in events):
+        often.add("WORTH_CACHING")  # pages that were kept when the store went back in time
     bounds = tuple(each for each in BOUNDS if random.random() < (0.75 if each.name in often else 0.25))
     return Scenario(seed, kind, size, hubs, settings, listening, tuple(sorted(events)), publishers, pace, bounds)
 
@@ -134,7 +135,7 @@ def _listening(random: Random, name: str) -> Listening:
     template = len(selects) == TOPICS or random.random() < 0.2
     selects = frozenset(range(TOPICS)) if template else selects
     may = frozenset(random.sample(range(TOPICS), random.choice([0, 1, 2, TOPICS])))
-    lifetime = random.choice([None, None, 3.0])
+    lifetime = random.choice([None, None, 1.5, 3.0])
     room = random.choice([1500, 8_000, 64_000])
     slowness = random.choice([0.0, 0.0, 0.02, 0.3])
     return Listening(name, selects, may, template, random.random() < 0.3, lifetime, room, slowness)
@@ -193,6 +194,18 @@ def _unseen_loss(random: Random, listening: tuple[Listening, ...]) -> list[Event
     ]
 
 
+def _late_stream(random: Random, name: str, hubs: int) -> list[Event]:
+    """All hubs are told to end while a store stands still that somebody waits for who takes nothing."""
+    time = random.uniform(1.0, 5.0)
+    return [
+        Event(time, "freeze_store"),
+        Event(time, "stall", (name, 9.0)),
+        Event(time + 0.01, "reset", (name,)),
+        *(Event(time + 0.6, "terminate", (each,)) for each in range(hubs)),
+        Event(time + random.uniform(1.6, 4.0), "thaw_store"),
+    ]
+
+
 def _fault(
     random: Random, store: str, time: float, hubs: int, publishers: int, listening: tuple[Listening, ...]
 ) -> list[Event]:
@@ -234,12 +247,7 @@ def _fault(
             [Event(soon, "lose_reply"), *_burst(random, time, publishers)],
             [Event(max(0.0, time - lasts), "fall_behind"), Event(time, "fail_over")],
             *[_unseen_loss(random, listening)] * (3 if hubs == 1 else 1),
-            [
-                Event(time, "freeze_store"),
-                Event(time, "stall", (name, lasts + 6.0)),
-                Event(time + 0.01, "reset", (name,)),
-                *(Event(time + 0.6, "terminate", (each,)) for each in range(hubs)),
-                Event(time + lasts, "thaw_store"),
-            ],
+            _late_stream(random, name, hubs),
+            _late_stream(random, name, hubs),
         ]
     return random.choice(of_store if of_store and random.random() < 0.5 else kinds)
