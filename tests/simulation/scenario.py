@@ -123,6 +123,9 @@ def scenario_of(seed: int, store: str = "") -> Scenario:
     if random.random() < 0.3:
         events += _storm(random, publishers, listening)
     pace = random.choice([2e-5, 2e-5, 2e-5, 5e-4])
+    lone = Random(-seed)  # apart, so that what is drawn for all others stays what it is
+    if kind in ("redis", "postgres") and hubs == 1 and lone.random() < 0.3:
+        events += _unseen_loss(lone, listening)  # nobody escapes to another hub
     often = {"TURN"}
     if any(each.what == "fail_over" for each in events):
         often.add("WORTH_CACHING")  # pages that were kept when the store went back in time
