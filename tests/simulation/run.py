@@ -24,6 +24,8 @@ BACK = (0.3, 2.0)
 """Seconds until a hub that has ended is started again."""
 SEEN = 13.0
 """Seconds within which a hub that was killed has been announced by another: its lease, and two beats."""
+ARRIVES = 0.1
+"""Seconds until everybody has the rest of what one has of the last commit."""
 RESTING = 60.0
 """Seconds within which all has to be well again after the last fault."""
 
@@ -251,6 +253,7 @@ class Run:
         self.ledger.calm = world.now
         self.crowd.spawn(self.crowd.mark())
         world.run(self.crowd.all_marked, world.now + RESTING)
+        world.run(lambda: False, world.now + ARRIVES)
         if scenario.settings["subscriptions"]:
             world.run(lambda: False, world.now + SEEN)
             self.crowd.spawn(self.crowd.list_subscriptions())
