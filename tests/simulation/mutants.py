@@ -49,7 +49,6 @@ MUTANTS = (
         "hub/fanout/dispatcher.py",
         "        self._log.ahead = batch[-1].position\n",
         "        self._log.advance(batch[-1].position)\n",
-        found=False,  # who is still owed a batch has to fall behind between two turns of its push
     ),
     Mutant(
         "who falls behind in the middle of a push goes on from where the dispatcher began it",
@@ -209,6 +208,7 @@ MUTANTS = (
         "            for job in failed:\n"
         "                settle(job.future, TransportClosed() if self._closed else self._translated(error))\n"
         "            self._waiting.clear()\n",
+        found=False,  # a request has to come while another of its connection waits for an append that is refused
     ),
     Mutant(
         "pages of a store that went back in time are kept",
