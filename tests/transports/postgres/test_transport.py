@@ -213,7 +213,7 @@ async def test_a_server_that_hangs(server: Postgres, opened: Opened) -> None:
         await asyncio.gather(*map(unavailable, [*uses, transport.read(0, 1), transport.check()]))
     finally:
         server.go_on()
-    await recovered(transport)
+    await recovered(transport, within=3)
 
 
 async def test_a_half_open_connection(postgres: Postgres, opened: Opened, schema: str) -> None:
@@ -310,7 +310,7 @@ async def test_a_server_that_takes_no_writes(server: Postgres, opened: Opened) -
     await unavailable(transport.check())
     await server.ask("ALTER SYSTEM RESET default_transaction_read_only")
     await server.ask("SELECT pg_reload_conf()")
-    await recovered(transport)
+    await recovered(transport, within=3)
 
 
 async def test_whoever_holds_the_lock(postgres: Postgres, transport: Transport, schema: str) -> None:
@@ -435,7 +435,7 @@ async def test_a_failover(pair: Pair, opened: Opened) -> None:
     await asyncio.to_thread(pair.primary.stop)
     await unavailable(transport.append(an_update("refused")))
     await pair.promote()
-    back = await recovered(transport)
+    back = await recovered(transport, within=5)
     assert ids(await transport.read(0, 100)) == [*(receipt.id for receipt in receipts), back.id]
     with suppress(transports.TransportUnavailable):
         assert ids(await asyncio.wait_for(tail, DEADLINE)) == [back.id]
@@ -450,7 +450,7 @@ async def test_a_commit_that_waits_for_its_standby(pair: Pair, opened: Opened) -
     await unavailable(transport.append(an_update(2)))
     assert ids(await transport.read(0, 10)) == ["urn:uuid:1"]
     pair.standby.go_on()
-    await recovered(transport)
+    await recovered(transport, within=5)
     found = ids(await transport.read(0, 10))
     assert found[0] == "urn:uuid:1"
     assert found[-1] == "urn:uuid:back"

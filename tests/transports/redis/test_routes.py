@@ -133,9 +133,9 @@ async def test_a_replica_that_was_behind(own_sentinels: Sentinels, opened: Opene
     primary.kill()
     replica.signal(signal.SIGCONT)
     if later != "nothing":
-        await recovered(transport)
+        await recovered(transport, DEADLINE)
     await tail
-    await recovered(transport)
+    await recovered(transport, DEADLINE)
     await transport.check()
     assert (await transport.read(0, 2))[0].position == kept.position
     if later != "nothing":
@@ -254,7 +254,7 @@ async def test_a_node_that_dies(opened: Opened) -> None:
             until(replica.in_sync, "the replica does not follow")
             owner.kill()
             await unavailable(transport.append(an_update("refused")))
-            back = await recovered(transport)
+            back = await recovered(transport, DEADLINE)
             assert back.position in await tail
             await transport.check()
 
