@@ -123,9 +123,6 @@ def scenario_of(seed: int, store: str = "") -> Scenario:
     if random.random() < 0.3:
         events += _storm(random, publishers, listening)
     pace = random.choice([2e-5, 2e-5, 2e-5, 5e-4])
-    lone = Random(-seed)  # apart, so that what is drawn for all others stays what it is
-    if kind in ("redis", "postgres") and hubs == 1 and lone.random() < 0.3:
-        events += _unseen_loss(lone, listening)  # nobody escapes to another hub
     often = {"TURN"}
     if any(each.what == "fail_over" for each in events):
         often.add("WORTH_CACHING")  # pages that were kept when the store went back in time
@@ -250,7 +247,6 @@ def _fault(
             [Event(soon, "lose_reply"), *_burst(random, time, publishers)],
             [Event(max(0.0, time - lasts), "fall_behind"), Event(time, "fail_over")],
             *[_unseen_loss(random, listening)] * (3 if hubs == 1 else 1),
-            _late_stream(random, name, hubs),
-            _late_stream(random, name, hubs),
+            *[_late_stream(random, name, hubs) for _ in range(2)],
         ]
     return random.choice(of_store if of_store and random.random() < 0.5 else kinds)
