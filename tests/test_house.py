@@ -2,10 +2,13 @@
 
 import ast
 import re
+import subprocess
 from collections import Counter
 from pathlib import Path
 
 import pytest
+
+from tests.needs import needs
 
 ROOT = Path(__file__).parents[1]
 ROOMS = [path.parent for package in ("hub", "transports") for path in (ROOT / package).rglob("__init__.py")]
@@ -13,6 +16,16 @@ MODULES = 14
 """Modules that a room may have; more ask for another room."""
 SHORT, FEW = 6, 25
 """Lines below which a private function that is used once is rather a paragraph, and how many such there may be."""
+
+TOP = {
+    *(".ci", ".dockerignore", ".github", ".gitignore", ".pre-commit-config.yaml"),
+    *("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "SECURITY.md"),
+    *("Dockerfile", "Makefile", "docker-compose.yml", "mkdocs.yml", "pyproject.toml", "stack.yml"),
+    *("bench", "deploy", "docs", "examples", "hub", "mercure_hub", "tests", "transports"),
+    *("requirements.txt", *(f"requirements-{kind}.txt" for kind in ("bench", "build", "dev", "docs", "fuzz"))),
+    *("requirements-otel.txt", "requirements-release.txt"),
+}
+"""What one sees who opens the repository."""
 
 
 def modules(room: Path) -> set[str]:
@@ -53,6 +66,13 @@ def test_a_room_is_introduced_and_not_crowded(room: Path) -> None:
     assert said
     if room.parent != ROOT:
         assert all(word in said for word in ("In:", "Out:", "Start with"))
+
+
+def test_nothing_lies_about() -> None:
+    """What a program left where it ran is not kept with the source."""
+    needs("git")
+    kept = subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True)
+    assert {name.partition("/")[0] for name in kept.split("\0") if name} == TOP
 
 
 def test_a_function_is_more_than_a_step() -> None:

@@ -65,6 +65,7 @@ def main() -> int:
                 name,
                 "--libfuzzer",
                 "-merge=1",
+                f"-artifact_prefix={place}/",
                 f"-max_len={LONGEST if name == 'bolts' else SHORT}",
                 str(kept),
                 str(grown),

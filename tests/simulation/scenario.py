@@ -122,6 +122,8 @@ def scenario_of(seed: int, store: str = "") -> Scenario:
         events += _fault(random, kind, time, hubs, publishers, listening)
     if random.random() < 0.3:
         events += _storm(random, publishers, listening)
+    if kind == "postgres":
+        events += _refused(Random(f"refused {seed}"), publishers)
     pace = random.choice([2e-5, 2e-5, 2e-5, 5e-4])
     often = {"TURN"}
     if any(each.what == "fail_over" for each in events):
@@ -173,6 +175,21 @@ def _burst(random: Random, time: float, publishers: int) -> list[Event]:
         what = (f"w{number}.{count}", (random.randrange(TOPICS),), False, random.random() < 0.5, 10)
         events.append(Event(time + min(count, 1) * 0.0005, "publish", ((publisher,), *what)))
     return events
+
+
+def _refused(random: Random, publishers: int) -> list[Event]:
+    """A publisher's second request comes while its first waits for an append that a full store refuses, now and then.
+
+    The one whose heads are like no other's (`clients.Way.TERSE`), if there is one: each takes the way by the parser.
+    """
+    if random.random() > 0.2:
+        return []
+    time, publisher = random.uniform(1.0, LASTS - 4), min(1, publishers - 1)
+    return [
+        Event(time, "fill"),
+        *(Event(time, "publish", ((publisher,), f"y{count}", (0,), False, True, 10)) for count in range(2)),
+        Event(time + 3.0, "empty"),
+    ]
 
 
 def _unseen_loss(random: Random, listening: tuple[Listening, ...]) -> list[Event]:
