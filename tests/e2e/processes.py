@@ -153,6 +153,7 @@ class Hubs:
         for hub in self.started:
             hub.process.kill()
             hub.process.wait()
+            sys.stderr.write(hub.stderr)  # pytest shows it where a test has failed
 
 
 class Answer(NamedTuple):

@@ -23,7 +23,7 @@ from tests.e2e.processes import (
     subscribed,
     until,
 )
-from tests.e2e.test_workers import SHARED, children
+from tests.e2e.test_workers import SHARED, children, replaced
 from tests.hub.cli.test_commands import run
 from tests.hub.serving import TOPIC, bearer
 
@@ -72,7 +72,7 @@ async def test_a_scrape_is_what_happened(hubs: Hubs, workers: int) -> None:
     if workers > 1:
         victim = children(hub)[0]
         os.kill(victim, SIGKILL)
-        await until(lambda: len(children(hub)) == 2 and victim not in children(hub))
+        await replaced(hub, victim)
         found = await scraped(admin)
         assert (found["mercure_updates_total"], found[ended]) == (400, 30)
 

@@ -29,7 +29,7 @@ from tests.e2e.processes import (
     running,
     until,
 )
-from tests.e2e.test_workers import SHARED, children
+from tests.e2e.test_workers import SHARED, children, replaced
 from tests.hub.serving import bearer
 
 HEARTBEAT = 2.0
@@ -158,7 +158,7 @@ async def test_a_secret_in_a_file_is_read_again(hubs: Hubs, tmp_path: Path) -> N
     await reloaded(hub, 1, processes=2)
     for pid in children(hub):
         os.kill(pid, signal.SIGKILL)
-        await until(lambda: len(children(hub)) == 2 and pid not in children(hub))  # noqa: B023 - awaited in the loop
+        await replaced(hub, pid)
     token = jwt.encode({"mercure": {"publish": ["*"]}}, secret.read_text(), "HS256")
     for _ in range(8):
         async with asyncio.timeout(10), Connection.to(address) as connection:
