@@ -46,10 +46,10 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 
-from hub.fanout.wire import CONNECTION, Direct, RawHeaders, chunk
+from hub.fanout.wire import CONNECTION, Again, Direct, RawHeaders, chunk
 from hub.server import head
 from hub.server.head import MAX_HEAD, HeadBounds
-from hub.web.repeats import Head, Repeats, head_of
+from hub.web.repeats import Head, Repeats, Usual, head_of
 
 MAX_PIPELINED = 16
 """Requests that may wait behind a running one; hardly any client sends one, and uvicorn itself takes any number."""
@@ -162,6 +162,8 @@ class HubProtocol(HttpToolsProtocol):
     """The head that the parser will begin with."""
     _candidate: Head | None = None
     """The head of the request that it has read last, if it can be known from now on."""
+    _usual: Usual | None = None
+    """The known head that it has sent last."""
     _held = b""
     """Requests that are read once those before them have their answers, or more of the first has come."""
     _has_taken = False
@@ -352,21 +354,35 @@ class HubProtocol(HttpToolsProtocol):
     def _taken_from(self, data: bytes) -> tuple[bytes, Head | None, bool]:
         """What is left, its head if that is whole, and whether it is the beginning of a request that may be taken."""
         while data and len(self._owed) < MAX_OWED and not self.flow.write_paused:
-            found = head_of(data)
-            again = None if found is None or self._repeats is None else self._repeats.get(self.scheme, found)
-            if found is None or again is None or (self._is_crowded and self._is_crowded()):
+            request = self._known_request(data)
+            if request is None:
                 # The parser would take all that comes behind the beginning of a head for pipelined requests.
-                return data, found, self._has_taken and len(data) < MAX_HEAD and b"\r\n\r\n" not in data
-            end = found.end + found.length
+                partial = self._has_taken and len(data) < MAX_HEAD and b"\r\n\r\n" not in data
+                return data, head_of(data), partial
+            again, key, begin, end = request
             if len(data) < end:
-                return data, found, found.length <= SMALL_BODY
+                return data, head_of(data), end - begin <= SMALL_BODY
             owed = Owed(self)
             self._owed.append(owed)
-            if not again(data[found.end : end], found.idempotency_key, owed):
+            if not again(data[begin:end], key, owed):
                 self._owed.pop()
-                return data, found, False
+                return data, head_of(data), False
             self._has_taken, data = True, data[end:]
         return data, None, False
+
+    def _known_request(self, data: bytes) -> tuple[Again, bytes | None, int, int] | None:
+        """What takes the request that ``data`` begins with, its idempotency key, and where its body begins and ends."""
+        repeats, usual = self._repeats, self._usual
+        if repeats is None or (self._is_crowded and self._is_crowded()):
+            return None
+        if usual is not None and usual.turn == repeats.turn and (body := usual.body_in(data)):
+            return usual.again, None, *body
+        found = head_of(data)
+        again = found and repeats.get(self.scheme, found)
+        if found is None or again is None:
+            return None
+        self._usual = repeats.usual(data, found, again)
+        return again, found.idempotency_key, found.end, found.end + found.length
 
     def _hold(self, data: bytes) -> None:
         self._held = data

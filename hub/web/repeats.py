@@ -3,7 +3,8 @@
 Theory of operation. A head that was read, judged and accepted on the long way (parser, scope, token, content type) is
 remembered with what the application made of it, an `Again`. The next request with the same bytes needs its body and
 nothing else: it skips all of that, which is most of what a publication costs. The values of ``Content-Length`` and
-``Idempotency-Key`` are cut out, so that bodies of any length and each key hit the same entry.
+``Idempotency-Key`` are cut out, so that bodies of any length and each key hit the same entry. A connection looks first
+whether it is the head that it had last (`Usual`): to compare costs less than to take apart.
 
 What must hold: what is remembered depends on the head's bytes and on settings alone. So a head is not remembered if its
 meaning depends on who sends it (``X-Forwarded-…``), if its body is not ``Content-Length`` bytes long
@@ -78,11 +79,37 @@ def is_plain(head: Head) -> bool:
     )
 
 
+class Usual(NamedTuple):
+    """The known head that one connection sends each time, around the digits of its length: it is compared as it is.
+
+    ``turn``: of `Repeats`, when it was known.
+    """
+
+    before: bytes
+    after: bytes
+    again: Again
+    turn: int
+
+    def body_in(self, data: bytes) -> tuple[int, int] | None:
+        """Where the body of the request begins and ends; None: the head is another one, or not whole."""
+        at = len(self.before)
+        stop = data.find(b"\r", at, at + MAX_DIGITS + 1)
+        digits = data[at:stop]
+        if not (data.startswith(self.before) and data.startswith(self.after, stop) and digits.isdigit()):
+            return None
+        begin = stop + len(self.after)
+        return begin, begin + int(digits)
+
+
 class Repeats:
-    """What is remembered in this process, by scheme and head; the one that came first goes first."""
+    """What is remembered in this process, by scheme and head; the one that came first goes first.
+
+    ``turn``: another one from the moment on in which all was forgotten.
+    """
 
     def __init__(self) -> None:
         self._known: OrderedDict[tuple[str | None, bytes], Again] = OrderedDict()
+        self.turn = 0
 
     def __len__(self) -> int:
         return len(self._known)
@@ -90,6 +117,13 @@ class Repeats:
     def get(self, scheme: str | None, head: Head) -> Again | None:
         """What was remembered for it."""
         return self._known.get((scheme, head.same))
+
+    def usual(self, data: bytes, head: Head, again: Again) -> Usual | None:
+        """The head that ``data`` begins with, if it is the same each time: one with an idempotency key is not."""
+        if head.idempotency_key is not None:
+            return None
+        at = data.find(_LENGTH) + len(_LENGTH)
+        return Usual(data[:at], data[data.find(b"\r", at) : head.end], again, self.turn)
 
     def remember(self, scheme: str | None, head: Head, again: Again) -> None:
         """From now on the head is known, if that may be."""
@@ -101,3 +135,4 @@ class Repeats:
     def clear(self) -> None:
         """Other keys may be trusted from now on."""
         self._known.clear()
+        self.turn += 1

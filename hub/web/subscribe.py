@@ -48,7 +48,7 @@ STREAM_HEADERS = {
 def parse_pairs(text: bytes, where: str) -> list[tuple[str, str]]:
     """The pairs of a query or of a form, which ``where`` names; `Problem` 400 if they are too many or not UTF-8."""
     try:
-        return list(pairs(text, MAX_PARAMETERS))
+        return pairs(text, MAX_PARAMETERS)
     except UnicodeDecodeError:
         raise Problem(400, f"the {where} is not valid UTF-8") from None
     except OverflowError:

@@ -61,7 +61,7 @@ def heads(data: bytes) -> None:
 def forms(data: bytes) -> None:
     """A form means what urllib makes of it, or is refused with a sentence; so is an update that it can't be."""
     try:
-        read = list(pairs(data, MOST))
+        read = pairs(data, MOST)
     except (UnicodeDecodeError, OverflowError):
         return
     if data.isascii():

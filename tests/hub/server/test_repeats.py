@@ -10,6 +10,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hub.config.settings import Settings
 from hub.lifecycle import State
@@ -195,10 +197,12 @@ async def test_keys_that_are_read_again_empty_it(served: Served) -> None:
     """And a token that the new ones would not verify is refused at its next request on the same connection."""
     reader, writer = await served.raw(post(form(1)))
     await reader.readuntil(b"\r\n\r\n1")
+    writer.write(post(form(2)))  # the connection knows it now, too
+    await reader.readuntil(b"\r\n\r\n2")
     assert known(served) == 1
     await served.hub.reload(Settings(publisher_jwt_key="x" * 40, anonymous=True, transport_url="memory://"))
     assert known(served) == 0
-    writer.write(post(form(2)))
+    writer.write(post(form(3)))
     assert b" 401 " in await reader.readline()
 
 
@@ -311,12 +315,42 @@ async def test_the_end_waits_for_what_is_owed(served: Served, monkeypatch: pytes
     writer.close()
 
 
+def again(body: bytes, idempotency_key: bytes | None, replies: object) -> bool:
+    return bool(body or idempotency_key or replies)
+
+
+@settings(max_examples=1000)
+@given(
+    body=st.sampled_from(BODIES[:4]),
+    cut=st.tuples(
+        st.integers(0, 400), st.integers(0, 3), st.sampled_from([b"", b"0", b"12", b" ", b"\r", b"\r\n", b"x"])
+    ),
+)
+def test_the_usual_head_is_compared_as_it_is(body: str, cut: tuple[int, int, bytes]) -> None:
+    """What a connection takes for the head it had last is one that is known by the same bytes, with that body."""
+    first = post("data=x")
+    head = head_of(first)
+    assert head is not None
+    usual = Repeats().usual(first, head, again)
+    assert usual is not None
+    at, length, put = cut
+    sent = post(body)
+    sent = sent[:at] + put + sent[at + length :]
+    found = head_of(sent)
+    here = None if found is None or found.same != head.same else (found.end, found.end + found.length)
+    assert usual.body_in(sent) == here
+
+
+def test_a_head_with_a_key_of_its_own_is_not_usual() -> None:
+    """The next one has another."""
+    first = post("", ENOUGH, "Idempotency-Key: a")
+    head = head_of(first)
+    assert head is not None
+    assert Repeats().usual(first, head, again) is None
+
+
 def test_it_is_bounded() -> None:
     """The head that came first goes first."""
-
-    def again(body: bytes, idempotency_key: bytes | None, replies: object) -> bool:
-        return bool(body or idempotency_key or replies)
-
     repeats = Repeats()
     heads = [head_of(post("", ENOUGH, f"X-Number: {number}")) for number in range(MAX_HEADS + 5)]
     for head in heads:

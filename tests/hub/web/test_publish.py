@@ -1,6 +1,7 @@
 """Publishing: forms in, updates out, and every way of getting it wrong."""
 
 import asyncio
+import os
 import uuid
 from collections.abc import AsyncIterator
 from urllib.parse import urlencode
@@ -14,7 +15,7 @@ from starlette.datastructures import Headers
 from hub.matching.matchers import Matching
 from hub.problems import Problem
 from hub.web.forms import FORM, check_form
-from hub.web.publication import MAX_TOPICS, idempotency_key, parse_form, update_from
+from hub.web.publication import MAX_TOPICS, URNS, idempotency_key, parse_form, update_from
 from tests.hub.serving import PUBLISHER, TOPIC, WIRES, Served, bearer, problem, serving, token
 from transports import IdempotencyConflict, Transport, TransportFull, TransportUnavailable, Update
 from transports.memory import MemoryTransport
@@ -47,10 +48,26 @@ def test_private_counts_by_presence() -> None:
 
 def test_generated_ids_are_random_uuids() -> None:
     """Without an id the hub makes one, which tells nothing about time."""
-    first, second = update(topic="a").id, update(topic="a").id
-    assert first.startswith("urn:uuid:")
-    assert first[23] == "4"
-    assert first != second
+    ids = [update(topic="a").id for _ in range(3 * URNS)]
+    assert len(set(ids)) == len(ids)
+    for each in ids:
+        assert uuid.UUID(each).urn == each
+        assert (uuid.UUID(each).version, uuid.UUID(each).variant) == (4, uuid.RFC_4122)
+
+
+def test_no_id_is_given_by_two_processes() -> None:
+    """One that forks after the first has been made hands none of those that wait on to its child."""
+    update(topic="a")
+    ours, theirs = os.pipe()
+    if not (child := os.fork()):
+        os.write(theirs, update(topic="a").id.encode())
+        os._exit(0)
+    os.close(theirs)
+    with open(ours) as read:
+        of_child = read.read()
+    assert os.waitpid(child, 0)[1] == 0
+    assert uuid.UUID(of_child).urn == of_child
+    assert of_child not in {update(topic="a").id for _ in range(URNS)}
 
 
 @pytest.mark.parametrize("fields", [{}, {"data": "x"}])
