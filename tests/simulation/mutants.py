@@ -192,6 +192,12 @@ MUTANTS = (
         "            if self._run is None:\n",
     ),
     Mutant(
+        "a tail that has a hub's own newest entry does not look for those of others",
+        "transports/lmdb/transport.py",
+        "not (looked == heard and self._recent.ends_at(after))",
+        "not self._recent.ends_at(after)",
+    ),
+    Mutant(
         "a group whose answer was lost is sent once more",
         "transports/line.py",
         "                replies = await self._do(group)\n        except BaseException as error:\n",

@@ -5,7 +5,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from functools import partial
 from itertools import islice
 from math import inf
@@ -77,6 +77,8 @@ class LMDBTransport(Transport):
         self._relay: Relay | None = None
         self._appended = asyncio.Event()
         self._recent = Recent()
+        self._heard = 0
+        """How often a peer has said that it appended."""
         self._index: TopicIndex | None = None
         self.presence = LMDBPresence(self._in_presence)
 
@@ -139,7 +141,7 @@ class LMDBTransport(Transport):
     async def _listen(self, worker: CommitThread[Store]) -> None:
         self._recent = Recent()
         if self.shared:
-            self._peers = Peers(self._parameters.directory / "peers", self._wake)
+            self._peers = Peers(self._parameters.directory / "peers", self._hear)
         else:
             self._relay = await Relay.listen(self._parameters.directory, partial(_submit, worker))
 
@@ -161,22 +163,26 @@ class LMDBTransport(Transport):
 
     async def tail(self, after: Position) -> AsyncIterator[Sequence[Entry]]:
         worker, store = self._working(), self._working().store
-        begun = False
+        begun, looked = False, -1
         while self._worker is worker:
-            appended = self._appended
+            appended, heard = self._appended, self._heard
             batch = self._recent.after(after, PAGE) if begun else ()
-            try:
-                batch = batch or await worker.call(partial(store.read, after, PAGE, from_start=False))
-            except TransportClosed:
-                return
-            begun = True
+            # Where this process appended last and no other has said that it did, there is no more to read.
+            if not batch and not (looked == heard and self._recent.ends_at(after)):
+                try:
+                    batch = await worker.call(partial(store.read, after, PAGE, from_start=False))
+                except TransportClosed:
+                    return
+                begun, looked = True, heard
             if batch:
                 after = batch[-1].position
                 yield batch
-            else:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(POLL if self.shared else None):
-                        await appended.wait()
+                continue
+            try:
+                async with asyncio.timeout(POLL if self.shared else None):
+                    await appended.wait()
+            except TimeoutError:
+                looked = -1
 
     async def read(self, after: Position, limit: int) -> Sequence[Entry]:
         page: Sequence[Entry] = await self._call(lambda store: store.read(after, limit))
@@ -251,6 +257,10 @@ class LMDBTransport(Transport):
         if self._peers is not None:
             self._peers.ping()
 
+    def _hear(self) -> None:
+        self._heard += 1
+        self._wake()
+
     def _wake(self) -> None:
         self._appended.set()
         self._appended = asyncio.Event()
@@ -308,6 +318,10 @@ class Recent:
             return ()
         start = position + 1 - self._run[0].position
         return list(islice(self._run, start, start + limit))
+
+    def ends_at(self, position: Position) -> bool:
+        """Is it the newest of them?"""
+        return bool(self._run) and self._run[-1].position == position
 
 
 def _size(update: Update) -> int:

@@ -273,6 +273,26 @@ async def test_wake_up(tmp_path: Path, depth: int, peers: list[Peer], monkeypatc
     await transport.close()
 
 
+async def test_a_tail_of_its_own_entries_hears_of_others(
+    url: str, peers: list[Peer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Level with what this process appends, which it does not read back, it gets what another does."""
+    monkeypatch.setattr("transports.lmdb.transport.POLL", 3600)
+    transport = LMDBTransport(f"{url}?lock=shared")
+    await transport.open()
+    peers.append(await Peer.start(f"{url}?lock=shared", poll=3600))
+    names = [f"{whose}{number}" for number in range(6) for whose in ("ours", "ours again", "theirs")]
+    reader = asyncio.create_task(collect(transport, 0, len(names)))
+    for name in names:
+        if name.startswith("theirs"):
+            await peers[0].ask("append", names=[name])
+        else:
+            await transport.append(an_update(name))
+    async with asyncio.timeout(DEADLINE):
+        assert ids(await reader) == [f"urn:uuid:{name}" for name in names]
+    await transport.close()
+
+
 async def test_poll(url: str, peers: list[Peer], monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a wake-up gets lost, a tail looks for itself."""
     monkeypatch.setattr("transports.lmdb.transport.POLL", 0.05)

@@ -164,12 +164,39 @@ async def test_the_interpreter_is_as_it_was(tmp_path: Path) -> None:
     assert sys.getswitchinterval() == before
 
 
+async def test_a_tail_that_keeps_up_reads_nothing_back(
+    transport: LMDBTransport, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What this process appends reaches it as it is: the store is asked at the beginning, and what came before."""
+    asked: list[int] = []
+    read = Store.read
+
+    def counted(self: Store, after: int, limit: int, *, from_start: bool = True) -> list[Entry]:
+        asked.append(after)
+        return read(self, after, limit, from_start=from_start)
+
+    monkeypatch.setattr(Store, "read", counted)
+    await transport.append(an_update(1))
+    tail = transport.tail(0)
+    assert [each.position for each in await anext(tail)] == [1]
+    for number in range(2, 20):
+        following = asyncio.ensure_future(anext(tail))
+        await asyncio.sleep(0)
+        await transport.append(an_update(number))
+        assert [each.position for each in await following] == [number]
+    assert asked == [0]
+    await tail.aclose()  # type: ignore[attr-defined]
+
+
 def test_recent() -> None:
     """A process's own entries are at hand as long as nobody's came in between, and within bounds."""
     recent = Recent()
     recent.add([Entry(n, an_update(n)) for n in (1, 2, 5)])
     assert not recent.after(0, 10)
     assert not recent.after(1, 10)
+    assert recent.ends_at(5)
+    assert not recent.ends_at(2)
+    assert not Recent().ends_at(0)
     assert [entry.position for entry in recent.after(4, 10)] == [5]
     assert not recent.after(5, 10)
     recent.add([Entry(n, an_update(n)) for n in range(6, 5000)])
