@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from itertools import islice
@@ -74,15 +75,18 @@ class MemoryTransport(Transport):
         except ValueError as error:
             raise InvalidTransport(url, str(error)) from None
         self._ring: list[Entry | None] = []
-        self._sizes: list[int] = []
+        self._sizes = array("Q")
         """Of the entries, in the same places."""
-        self._times: list[float] = []
+        self._times = array("d")
         """When they came, in Unix seconds, in the same places."""
         self._first: Position = 1
         """The oldest position that history still has; after the last one when it has none."""
         self._bytes = 0
         self._last: tuple[Position, str] = (0, EARLIEST)
-        self._ids: dict[str, list[Position]] = {}
+        self._ids: dict[str, Position] = {}
+        """Where each id stands first."""
+        self._again: dict[str, list[Position]] = {}
+        """Where else, for the few that came more than once."""
         self._keys: dict[str, Entry] = {}
         self._topics: dict[str, list[Position]] = {}
         """Where each topic's entries stand; before `_first` some may be that are gone."""
@@ -122,10 +126,8 @@ class MemoryTransport(Transport):
         else:
             self._ring[slot], self._sizes[slot], self._times[slot] = entry, size, time.time()
         self._last = (position, event_id)
-        if event_id in self._ids:
-            self._ids[event_id].append(position)
-        else:
-            self._ids[event_id] = [position]
+        if self._ids.setdefault(event_id, position) != position:
+            self._again.setdefault(event_id, []).append(position)
         if key:
             self._keys[key] = entry
         self._note_topics(update, position)
@@ -153,9 +155,11 @@ class MemoryTransport(Transport):
         self._bytes -= self._sizes[slot]
         if entry.update.idempotency_key:
             del self._keys[entry.update.idempotency_key]
-        positions = self._ids[entry.update.id]
-        del positions[0]
-        if not positions:
+        if again := self._again.get(entry.update.id):
+            self._ids[entry.update.id] = again.pop(0)
+            if not again:
+                del self._again[entry.update.id]
+        else:
             del self._ids[entry.update.id]
         for topic in entry.update.topics:
             standing = self._topics.get(topic)
@@ -217,8 +221,7 @@ class MemoryTransport(Transport):
 
     async def position_of(self, event_id: str) -> Position | None:
         self._must_be_open()
-        positions = self._ids.get(event_id)
-        return positions[0] if positions else None
+        return self._ids.get(event_id)
 
     async def last(self) -> tuple[Position, str]:
         self._must_be_open()
