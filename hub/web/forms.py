@@ -14,6 +14,7 @@ from hub.problems import Problem
 FORM = "application/x-www-form-urlencoded"
 _FORM = FORM.encode()
 _QUOTED_PRINTABLE = bytes.maketrans(b"%+", b"= ")
+_NAMES = {b"data": "data", b"id": "id"}
 _OFTEN = (b"topic=", b"private=", b"type=")
 """How pairs begin that are named again and again: publishers have few topics. What a token or data is, is not kept."""
 REPEATED, LONGEST = 1024, 512
@@ -84,7 +85,7 @@ def pairs(text: bytes, most: int) -> list[tuple[str, str]]:
 
 def _pair(part: bytes) -> tuple[str, str]:
     name, _, value = part.partition(b"=")
-    return decoded(name), decoded(value)
+    return _NAMES.get(name) or decoded(name), decoded(value)
 
 
 _repeated = lru_cache(REPEATED)(_pair)

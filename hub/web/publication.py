@@ -27,6 +27,9 @@ _urns: list[str] = []
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_urns.clear)  # two processes must not give the same
 
+_VARIANT = dict(zip("0123456789abcdef", 4 * "89ab", strict=True))
+"""RFC 9562 section 4.1: two bits of a random digit are given."""
+
 _FIELDS = frozenset(("topic", "data", "private", "id", "type", "retry"))
 _STRING = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 
@@ -91,14 +94,14 @@ def _topics(topics: Sequence[str], matching: Matching) -> tuple[str, ...]:
         raise Problem(400, "the field 'topic' is missing")
     if len(topics) > MAX_TOPICS:
         raise Problem(413, f"{len(topics)} topics; {MAX_TOPICS} are the most")
-    for topic in topics:
-        check_topic(topic, matching)
-    return tuple(topics) if len(topics) == 1 else tuple(dict.fromkeys(topics))
+    if len(topics) == 1:
+        return checked_topic(topics[0], matching)
+    return tuple(dict.fromkeys(each for topic in topics for each in checked_topic(topic, matching)))
 
 
 @lru_cache(CHECKED)
-def check_topic(topic: str, matching: Matching) -> None:
-    """`Problem` 400 or 413: nothing can be published to the topic.
+def checked_topic(topic: str, matching: Matching) -> tuple[str]:
+    """The topics of an update that has no other. `Problem` 400 or 413: nothing can be published to it.
 
     Only what raises nothing is kept: an exception that is raised again holds on to all that it passed before.
     """
@@ -107,6 +110,7 @@ def check_topic(topic: str, matching: Matching) -> None:
         raise Problem(400, "the topic '*' is reserved: it is the wildcard of matchers")
     if matching.is_reserved(topic):
         raise Problem(400, "a topic addresses the hub's own namespace, which only the hub publishes to")
+    return (topic,)
 
 
 def _check_text(name: str, text: str) -> None:
@@ -137,7 +141,7 @@ def _random_urn() -> str:
     if not _urns:
         digits = os.urandom(16 * URNS).hex()
         for text in (digits[at : at + 32] for at in range(0, len(digits), 32)):
-            variant = "89ab"[int(text[16], 16) & 3]
+            variant = _VARIANT[text[16]]
             _urns.append(f"urn:uuid:{text[:8]}-{text[8:12]}-4{text[13:16]}-{variant}{text[17:20]}-{text[20:]}")
     return _urns.pop()
 

@@ -223,17 +223,18 @@ def failure_of(problem: Problem) -> Failure:
 class Accepted:
     """`hub.fanout.wire.Again`: the grants of a token in a head that was accepted, for each request with that head."""
 
-    __slots__ = ("_cors", "_granted", "_grants", "_headers", "_publish")
+    __slots__ = ("_cors", "_granted", "_grants", "_headers", "_largest", "_publish")
 
     def __init__(self, publish: Publish, grants: Grants, cors: RawHeaders) -> None:
         self._publish, self._grants, self._cors = publish, grants, cors
         self._headers = [_TEXT, *cors]
+        self._largest = min(LARGE, publish.max_body)
         self._granted: set[tuple[str, ...]] = set()
         """Topics that the token grants for certain."""
 
     def __call__(self, body: bytes, idempotency_key: bytes | None, replies: Replies) -> bool:
         publish, grants = self._publish, self._grants
-        if not publish.lifecycle.serving or len(body) > min(LARGE, publish.max_body):
+        if not publish.lifecycle.serving or len(body) > self._largest:
             return False
         if grants.expires is not None and grants.expires <= time():
             return False
