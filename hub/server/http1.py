@@ -66,6 +66,7 @@ BODY_WAIT = 1.0
 _CLOSE = (b"connection", b"close")
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::\d{0,5})?")
 """``uri-host [ ":" port ]`` (RFC 9110 section 7.2), never empty: every hub has a name."""
+_STATUS_LINES = {each.value: f"HTTP/1.1 {each.value} {each.phrase}\r\n".encode() for each in HTTPStatus}
 _OF_ANOTHER_VERSION = ("Invalid HTTP version", "Pause on PRI/Upgrade", "Expected HTTP/2 Connection Preface")
 """llhttp's own words for that; every other fault of a message is a 400."""
 
@@ -123,6 +124,10 @@ class _Request(NamedTuple):
 
     cycle: RequestResponseCycle
     app: ASGIApp
+
+
+_Known = tuple[Again, bytes | None, int, int]
+"""What takes a request whose head is known, its idempotency key, and where its body begins and ends."""
 
 
 class Owed:
@@ -327,6 +332,8 @@ class HubProtocol(HttpToolsProtocol):
 
     def _take_known(self, data: bytes) -> bytes:
         """Take the requests whose heads are known past the parser; what is left for the parser."""
+        if not (self._has_taken or self.flow.write_paused or data.startswith(b"POST")):  # a subscription, mostly
+            return data
         self._taking = True
         data, found, partial = self._taken_from(data)
         self._taking = False
@@ -354,35 +361,43 @@ class HubProtocol(HttpToolsProtocol):
     def _taken_from(self, data: bytes) -> tuple[bytes, Head | None, bool]:
         """What is left, its head if that is whole, and whether it is the beginning of a request that may be taken."""
         while data and len(self._owed) < MAX_OWED and not self.flow.write_paused:
-            request = self._known_request(data)
-            if request is None:
+            found, known = None, self._usual_request(data)
+            if known is None:
+                found = head_of(data)
+                known = self._known_request(data, found) if found is not None else None
+            if known is None:
                 # The parser would take all that comes behind the beginning of a head for pipelined requests.
-                partial = self._has_taken and len(data) < MAX_HEAD and b"\r\n\r\n" not in data
-                return data, head_of(data), partial
-            again, key, begin, end = request
+                return data, found, self._has_taken and len(data) < MAX_HEAD and b"\r\n\r\n" not in data
+            again, key, begin, end = known
             if len(data) < end:
-                return data, head_of(data), end - begin <= SMALL_BODY
+                return data, found or head_of(data), end - begin <= SMALL_BODY
             owed = Owed(self)
             self._owed.append(owed)
             if not again(data[begin:end], key, owed):
                 self._owed.pop()
-                return data, head_of(data), False
+                return data, found or head_of(data), False
             self._has_taken, data = True, data[end:]
         return data, None, False
 
-    def _known_request(self, data: bytes) -> tuple[Again, bytes | None, int, int] | None:
-        """What takes the request that ``data`` begins with, its idempotency key, and where its body begins and ends."""
-        repeats, usual = self._repeats, self._usual
-        if repeats is None or (self._is_crowded and self._is_crowded()):
+    def _usual_request(self, data: bytes) -> _Known | None:
+        """If ``data`` begins with the known head that this connection has sent last."""
+        usual, repeats = self._usual, self._repeats
+        if usual is None or repeats is None or usual.turn != repeats.turn or self._crowded():
             return None
-        if usual is not None and usual.turn == repeats.turn and (body := usual.body_in(data)):
-            return usual.again, None, *body
-        found = head_of(data)
-        again = found and repeats.get(self.scheme, found)
-        if found is None or again is None:
+        body = usual.body_in(data)
+        return body and (usual.again, None, *body)
+
+    def _known_request(self, data: bytes, found: Head) -> _Known | None:
+        """If the head that ``data`` begins with is known."""
+        repeats = self._repeats
+        again = None if repeats is None or self._crowded() else repeats.get(self.scheme, found)
+        if repeats is None or again is None:
             return None
         self._usual = repeats.usual(data, found, again)
         return again, found.idempotency_key, found.end, found.end + found.length
+
+    def _crowded(self) -> bool:
+        return self._is_crowded is not None and self._is_crowded()
 
     def _hold(self, data: bytes) -> None:
         self._held = data
@@ -661,8 +676,7 @@ def _text_response(rejection: Rejection) -> bytes:
 
 
 def _head(status: int, *headers: tuple[bytes, bytes]) -> bytes:
-    fields = b"".join([b"%b: %b\r\n" % header for header in headers])
-    return b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, HTTPStatus(status).phrase.encode(), fields)
+    return b"%b%b\r\n" % (_STATUS_LINES[status], b"".join([b"%b: %b\r\n" % header for header in headers]))
 
 
 async def _nothing(*_: object) -> Any: ...

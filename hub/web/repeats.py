@@ -42,8 +42,10 @@ class Head(NamedTuple):
 
 def head_of(data: bytes) -> Head | None:
     """The head that ``data`` begins with; None: it is not whole, or not one that could be known."""
+    if not data.startswith(b"POST "):
+        return None
     end = data.find(b"\r\n\r\n", 0, MAX_HEAD) + 4
-    if end < 4 or not data.startswith(b"POST "):
+    if end < 4:
         return None
     head = data[:end]
     at = head.find(_LENGTH) + len(_LENGTH)
