@@ -43,7 +43,7 @@ from starlette.types import ASGIApp
 from uvicorn._types import ASGISendEvent
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 
 from hub.fanout.wire import CONNECTION, Again, Direct, RawHeaders, chunk
@@ -66,7 +66,6 @@ BODY_WAIT = 1.0
 _CLOSE = (b"connection", b"close")
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(?::\d{0,5})?")
 """``uri-host [ ":" port ]`` (RFC 9110 section 7.2), never empty: every hub has a name."""
-_STATUS_LINES = {each.value: f"HTTP/1.1 {each.value} {each.phrase}\r\n".encode() for each in HTTPStatus}
 _OF_ANOTHER_VERSION = ("Invalid HTTP version", "Pause on PRI/Upgrade", "Expected HTTP/2 Connection Preface")
 """llhttp's own words for that; every other fault of a message is a 400."""
 
@@ -668,15 +667,12 @@ def _head_too_large() -> Rejection:
 
 def _text_response(rejection: Rejection) -> bytes:
     body = f"{rejection.sentence}\n".encode()
-    head = (
-        f"HTTP/1.1 {rejection.status.value} {rejection.status.phrase}\r\n"
-        f"content-type: text/plain; charset=utf-8\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
-    )
-    return head.encode() + body
+    length = (b"content-length", b"%d" % len(body))
+    return _head(rejection.status, (b"content-type", b"text/plain; charset=utf-8"), length, _CLOSE) + body
 
 
 def _head(status: int, *headers: tuple[bytes, bytes]) -> bytes:
-    return b"%b%b\r\n" % (_STATUS_LINES[status], b"".join([b"%b: %b\r\n" % header for header in headers]))
+    return b"%b%b\r\n" % (STATUS_LINE[status], b"".join([b"%b: %b\r\n" % header for header in headers]))
 
 
 async def _nothing(*_: object) -> Any: ...

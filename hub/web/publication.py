@@ -96,7 +96,9 @@ def _topics(topics: Sequence[str], matching: Matching) -> tuple[str, ...]:
         raise Problem(413, f"{len(topics)} topics; {MAX_TOPICS} are the most")
     if len(topics) == 1:
         return checked_topic(topics[0], matching)
-    return tuple(dict.fromkeys(each for topic in topics for each in checked_topic(topic, matching)))
+    for topic in topics:
+        checked_topic(topic, matching)
+    return tuple(dict.fromkeys(topics))
 
 
 @lru_cache(CHECKED)

@@ -8,7 +8,7 @@ import uvicorn
 from packaging.requirements import Requirement
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 PROTOCOL = [
@@ -75,7 +75,8 @@ def test_the_cycle_of_a_request() -> None:
 
 
 def test_the_rest() -> None:
-    """The state that all connections share, and the middleware whose effect we want without its call."""
+    """The state that all connections share, status lines, and the middleware whose effect we want without its call."""
+    assert (STATUS_LINE[200], STATUS_LINE[507]) == (b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 507 Insufficient Storage\r\n")
     state = ServerState()
     assert {"total_requests", "connections", "tasks", "default_headers"} <= vars(state).keys()
     assert list(inspect.signature(ProxyHeadersMiddleware.__init__).parameters)[1:3] == ["app", "trusted_hosts"]

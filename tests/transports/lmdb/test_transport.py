@@ -165,9 +165,9 @@ async def test_the_interpreter_is_as_it_was(tmp_path: Path) -> None:
 
 
 async def test_a_tail_that_keeps_up_reads_nothing_back(
-    transport: LMDBTransport, url: str, monkeypatch: pytest.MonkeyPatch
+    transport: LMDBTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What this process appends reaches it as it is: the store is asked at the beginning, and what came before."""
+    """What this process appends reaches it as it is: the store is asked at the beginning alone."""
     asked: list[int] = []
     read = Store.read
 
