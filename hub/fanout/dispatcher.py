@@ -14,6 +14,7 @@ are gone that had to be pushed (`HistoryTrimmed`), all streams are ended: they c
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from hub.fanout.audiences import Audience, Audiences
 from hub.fanout.stream import Log, Streams, first_part
@@ -145,11 +146,11 @@ class Dispatcher:
         a stream that joins meanwhile either is owed it too, or reads it from the log.
         """
         clock = asyncio.get_running_loop().time
+        outgoing = await self._sorted(batch)
         now, room = clock(), TURN
-        outgoing = self._sort(batch)
         self._log.ahead = batch[-1].position
-        for audience, events in outgoing.items():
-            audience.begin(b"".join(events), now)
+        for audience, payload in outgoing.items():
+            audience.begin(payload, now)
         for audience in outgoing:
             while audience.pending:
                 if room <= 0:
@@ -161,6 +162,17 @@ class Dispatcher:
                     member.fall_behind()
         self._log.advance(batch[-1].position)
         self._streams.counts.delivery.observe(clock() - now)
+
+    async def _sorted(self, batch: Sequence[Entry]) -> dict[Audience, bytes]:
+        """What each audience gets, as soon as there is the memory for it: nobody has got any of it before."""
+        short = False
+        while True:
+            with suppress(MemoryError):
+                return {audience: b"".join(events) for audience, events in self._sort(batch).items()}
+            if not short:
+                logger.warning("there is no memory to push updates now; the hub tries again")
+                short = True
+            await asyncio.sleep(TAIL_RETRY)
 
     def _sort(self, batch: Sequence[Entry]) -> dict[Audience, list[bytes]]:
         outgoing: dict[Audience, list[bytes]] = {}

@@ -67,6 +67,27 @@ async def test_a_start_without_the_store_is_waited_out(
     assert caplog.text.count("the hub waits for it") == 1
 
 
+async def test_a_lack_of_memory_is_waited_out(
+    served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An update for whose event there is no memory is pushed once there is, and the hub goes on."""
+    to_event, failures = Update.to_event, 2
+
+    def fails_twice(update: Update) -> bytes:
+        nonlocal failures
+        failures -= 1
+        if failures >= 0:
+            raise MemoryError
+        return to_event(update)
+
+    reader, _ = await served.stream()
+    await served.live(1)
+    monkeypatch.setattr(Update, "to_event", fails_twice)
+    ids = [await served.publish("1"), await served.publish("2")]
+    assert await received(reader, 2) == ids
+    assert caplog.text.count("there is no memory to push updates now") == 1
+
+
 async def test_a_loss_ends_all_streams(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """When entries are gone that live subscribers had to get, they are closed and so learn of it."""
     breaking(served, monkeypatch, HistoryTrimmed())
