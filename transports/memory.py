@@ -38,7 +38,7 @@ ENTRY = 600
 """Bytes of an entry beside its texts: objects, and its places in the ring and in the tables of ids and keys."""
 
 GONE = 64
-"""Positions of a topic from which on those that are gone are taken out, half of them at once."""
+"""Positions of a topic from which on those that are gone are taken out, once they are an eighth of it."""
 
 CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 """Where a container's limit stands (cgroups(7), version 2 and 1)."""
@@ -111,14 +111,15 @@ class MemoryTransport(Transport):
 
     def _append(self, update: Update) -> Receipt:
         self._must_be_open()
-        if (key := update.idempotency_key) and (first := self._keys.get(key)) is not None:
+        event_id, key = update.id, update.idempotency_key
+        if key and (first := self._keys.get(key)) is not None:
             if first.update.fingerprint != update.fingerprint:
                 raise IdempotencyConflict
             return Receipt(first.position, first.update.id, repeated=True)
-        position, event_id = self._last[0] + 1, update.id
+        position = self._last[0] + 1
         if position - self._first >= self._size:
             self._forget_oldest()
-        entry, slot, size = Entry(position, update), self._slot(position), _size(update)
+        entry, slot, size = Entry(position, update), (position - 1) % self._size, _size(update)
         if slot == len(self._ring):
             self._ring.append(entry)
             self._sizes.append(size)
@@ -130,7 +131,7 @@ class MemoryTransport(Transport):
             self._again.setdefault(event_id, []).append(position)
         if key:
             self._keys[key] = entry
-        self._note_topics(update, position)
+        self._note_topics(update.topics, position)
         self._bytes += size
         while self._bytes > self._max_bytes and self._first < position:
             self._forget_oldest()
@@ -138,30 +139,32 @@ class MemoryTransport(Transport):
             self._wake()
         return Receipt(position, event_id)
 
-    def _note_topics(self, update: Update, position: Position) -> None:
-        for topic in update.topics:
+    def _note_topics(self, topics: Sequence[str], position: Position) -> None:
+        for topic in topics:
             if (standing := self._topics.get(topic)) is None:
                 self._topics[topic] = [position]
             else:
                 standing.append(position)
-                if len(standing) > GONE and standing[GONE // 2] < self._first:
+                if len(standing) > GONE and standing[len(standing) // 8] < self._first:
                     del standing[: bisect_left(standing, self._first)]
 
     def _forget_oldest(self) -> None:
-        slot = self._slot(self._first)
+        slot = (self._first - 1) % self._size
         entry, self._ring[slot] = self._ring[slot], None
-        self._first += 1
         assert entry is not None  # noqa: S101 - what is between the first and the last position is there
+        self._first += 1
         self._bytes -= self._sizes[slot]
-        if entry.update.idempotency_key:
-            del self._keys[entry.update.idempotency_key]
-        if again := self._again.get(entry.update.id):
-            self._ids[entry.update.id] = again.pop(0)
+        update = entry.update
+        event_id = update.id
+        if update.idempotency_key:
+            del self._keys[update.idempotency_key]
+        if again := self._again.get(event_id):
+            self._ids[event_id] = again.pop(0)
             if not again:
-                del self._again[entry.update.id]
+                del self._again[event_id]
         else:
-            del self._ids[entry.update.id]
-        for topic in entry.update.topics:
+            del self._ids[event_id]
+        for topic in update.topics:
             standing = self._topics.get(topic)
             if standing is not None and standing[-1] < self._first:
                 del self._topics[topic]
