@@ -25,7 +25,7 @@ from hub.problems import Problem
 from hub.web.cors import Cors
 from hub.web.forms import check_form, read_body
 from hub.web.limits import Limits
-from hub.web.publication import Form, fingerprint, parse_form, update_from
+from hub.web.publication import Form, fingerprint, parse_form, update_from, update_from_body
 from hub.web.publication import idempotency_key as key_from
 from transports import (
     Answer,
@@ -239,7 +239,7 @@ class Accepted:
         if grants.expires is not None and grants.expires <= time():
             return False
         try:
-            update = update_from(parse_form(body), publish.matching)
+            update = update_from_body(body, publish.matching)
             if update.topics not in self._granted:
                 self._look_up(update.topics)
             if publish.limits.publish_rate:

@@ -21,7 +21,7 @@ from hub.matching.matchers import InvalidMatcher, Matcher, Matching
 from hub.migration.bolt import BoltFile, InvalidBolt
 from hub.problems import Problem
 from hub.web.forms import pairs
-from hub.web.publication import parse_form, update_from
+from hub.web.publication import parse_form, update_from, update_from_body
 from hub.web.repeats import head_of, is_plain
 from transports import Update
 from transports.lmdb.rows import page_of, rest_of, row_of, update_of, visibility_of
@@ -70,6 +70,8 @@ def forms(data: bytes) -> None:
         update = update_from(parse_form(data), _MATCHING)
         assert Update.from_json(update.to_json()) == update
         assert update.to_event().endswith(b"\n\n")
+        again = update_from_body(data, _MATCHING)
+        assert again == update or (again.id.startswith("urn:uuid:") and again._replace(id=update.id) == update)
 
 
 def tokens(data: bytes) -> None:
