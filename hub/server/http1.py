@@ -15,9 +15,9 @@ it is offered to the application's `Direct` as a whole, and what that does not t
 with a task of its own. Requests that come before earlier ones have their answers wait in uvicorn's ``pipeline``.
 
 A publisher's head that was accepted before is known to `hub.web.repeats`: its request goes to the application past the
-parser (`_take_known`), and so do those that come before it is answered. `Owed` has the place of each answer, and they
-are written in that order, those of one turn of the event loop together. The two ways never mix: bytes that the one
-can't take while the other has answers to give are held, and read once it has given them.
+parser (`_take_known`), and so do those that come before it is answered. `hub.server.answers` says when their answers
+are written, and in which order. The two ways never mix: bytes that the one can't take while the other has answers to
+give are held, and read once it has given them.
 
 A stream's connection is taken over once its head is out: `take_over` gives the transport to another protocol, and
 nothing of this one is left. Two things must not break: an answer is never written in the middle or in the place of
@@ -46,10 +46,11 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 
-from hub.fanout.wire import CONNECTION, Again, Direct, RawHeaders, chunk
+from hub.fanout.wire import CONNECTION, Direct, RawHeaders, chunk
 from hub.server import head
+from hub.server.answers import Owed, Turn
 from hub.server.head import MAX_HEAD, HeadBounds
-from hub.web.repeats import Head, Repeats, Usual, head_of
+from hub.web.repeats import Head, KnownRequest, Repeats, Usual, head_of
 
 MAX_PIPELINED = 16
 """Requests that may wait behind a running one; hardly any client sends one, and uvicorn itself takes any number."""
@@ -125,25 +126,6 @@ class _Request(NamedTuple):
     app: ASGIApp
 
 
-_Known = tuple[Again, bytes | None, int, int]
-"""What takes a request whose head is known, its idempotency key, and where its body begins and ends."""
-
-
-class Owed:
-    """The place of an answer among those that a connection owes, and the answer once it is there."""
-
-    __slots__ = ("_protocol", "answer")
-
-    def __init__(self, protocol: "HubProtocol") -> None:
-        self._protocol = protocol
-        self.answer: tuple[RawHeaders, bytes, int] | None = None
-
-    def reply(self, headers: RawHeaders, body: bytes, status: int = 200) -> None:
-        """`hub.fanout.wire.Replies`."""
-        self.answer = (headers, body, status)
-        self._protocol.answer_owed()
-
-
 class HubProtocol(HttpToolsProtocol):
     """One connection, and an `hub.fanout.wire.Offer` while a request runs on it."""
 
@@ -172,14 +154,14 @@ class HubProtocol(HttpToolsProtocol):
     """Requests that are read once those before them have their answers, or more of the first has come."""
     _has_taken = False
     """Whether any was taken past the parser: then the beginning of a head is probably that of another."""
-    _taking = False
-    """Whether requests are being taken past the parser: their answers are written after that, together."""
+    _turn: Turn
+    """From the first request on that may be taken past the parser."""
     _answering = False
-    """Whether it was asked for a turn of the event loop in which answers are written."""
+    """Whether its answers are written at the end of this turn."""
     _ends = False
     """Whether the connection ends once it owes nothing."""
-    _around: tuple[Any, RawHeaders, bytes, bytes] = (None, [], b"", b"")
-    """What the last answer's head was made of, and what stood before and after its length."""
+    _head: tuple[object, RawHeaders, int, bytes] = (None, [], 0, b"")
+    """What the last answer's head was made of, the length of its body, and the head."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         # uvicorn's own asks the kernel for both addresses, 12 % of what a connection costs, and hardly anybody reads
@@ -333,9 +315,10 @@ class HubProtocol(HttpToolsProtocol):
         """Take the requests whose heads are known past the parser; what is left for the parser."""
         if not (self._has_taken or self.flow.write_paused or data.startswith(b"POST")):  # a subscription, mostly
             return data
-        self._taking = True
+        if not self._has_taken:
+            self._turn = Turn.of(self.loop)
+        self._turn.expect()  # before what a publication sets off: a push to thousands does not hold its answer up
         data, found, partial = self._taken_from(data)
-        self._taking = False
         if partial:  # the rest follows soon, or it goes the long way
             self._hold(data)
             self._idle = True  # for the parser, which has not seen its head
@@ -343,8 +326,6 @@ class HubProtocol(HttpToolsProtocol):
             self._body_timer = self.loop.call_later(BODY_WAIT, self._parse_held)
         elif data and (self._owed or self.flow.write_paused):  # the latter: its client reads no answers
             self._hold(data)
-        if self._owed and self._owed[0].answer is not None:
-            self._write_owed()
         if self._owed:
             self._idle = False
             self._bounds.close_in(inf)
@@ -359,18 +340,21 @@ class HubProtocol(HttpToolsProtocol):
 
     def _taken_from(self, data: bytes) -> tuple[bytes, Head | None, bool]:
         """What is left, its head if that is whole, and whether it is the beginning of a request that may be taken."""
+        repeats = None if self._is_crowded is not None and self._is_crowded() else self._repeats
         while data and len(self._owed) < MAX_OWED and not self.flow.write_paused:
-            found, known = None, self._usual_request(data)
+            found, usual, known = None, self._usual, None
+            if usual is not None and repeats is not None and usual.turn == repeats.turn:
+                known = usual.request_in(data)
             if known is None:
                 found = head_of(data)
-                known = self._known_request(data, found) if found is not None else None
+                known = self._known_request(repeats, data, found) if repeats is not None and found is not None else None
             if known is None:
                 # The parser would take all that comes behind the beginning of a head for pipelined requests.
                 return data, found, self._has_taken and len(data) < MAX_HEAD and b"\r\n\r\n" not in data
             again, key, begin, end = known
             if len(data) < end:
                 return data, found or head_of(data), end - begin <= SMALL_BODY
-            owed = Owed(self)
+            owed = Owed(self.answer_soon)
             self._owed.append(owed)
             if not again(data[begin:end], key, owed):
                 self._owed.pop()
@@ -378,25 +362,13 @@ class HubProtocol(HttpToolsProtocol):
             self._has_taken, data = True, data[end:]
         return data, None, False
 
-    def _usual_request(self, data: bytes) -> _Known | None:
-        """If ``data`` begins with the known head that this connection has sent last."""
-        usual, repeats = self._usual, self._repeats
-        if usual is None or repeats is None or usual.turn != repeats.turn or self._crowded():
-            return None
-        body = usual.body_in(data)
-        return body and (usual.again, None, *body)
-
-    def _known_request(self, data: bytes, found: Head) -> _Known | None:
+    def _known_request(self, repeats: Repeats, data: bytes, found: Head) -> KnownRequest | None:
         """If the head that ``data`` begins with is known."""
-        repeats = self._repeats
-        again = None if repeats is None or self._crowded() else repeats.get(self.scheme, found)
-        if repeats is None or again is None:
+        again = repeats.get(self.scheme, found)
+        if again is None:
             return None
         self._usual = repeats.usual(data, found, again)
         return again, found.idempotency_key, found.end, found.end + found.length
-
-    def _crowded(self) -> bool:
-        return self._is_crowded is not None and self._is_crowded()
 
     def _hold(self, data: bytes) -> None:
         self._held = data
@@ -419,36 +391,37 @@ class HubProtocol(HttpToolsProtocol):
             self.flow.resume_reading()
             self.data_received(b"")
 
-    def answer_owed(self) -> None:
-        """Write the answers that are there and whose turn has come: at once if no other is under way."""
-        if self._taking or self.transport.is_closing():
-            return
-        if len(self._owed) > 1 and not self._answering:
+    def answer_soon(self) -> None:
+        """An answer that is owed is there: it is written in this turn, if those before it are there too."""
+        if not self._answering:
             self._answering = True
-            self.loop.call_soon(self._write_owed)
-        elif not self._answering:
-            self._write_owed()
+            self._turn.add(self.write_owed)
 
-    def _write_owed(self) -> None:
+    def write_owed(self) -> None:
+        """Write the answers that are there and whose turn has come."""
         self._answering = False
-        answers: list[bytes] = []
-        while self._owed and self._owed[0].answer is not None and not self.transport.is_closing():
-            headers, body, status = self._owed.popleft().answer  # type: ignore[misc]
+        owed, parts, ends = self._owed, list[bytes](), False
+        if self.transport.is_closing():
+            return
+        while owed and (answer := owed[0].answer) is not None:
+            owed.popleft()
+            headers, body, status = answer
             ends = status != 200 and _CLOSE in headers
-            if self._ends and not self._owed and not ends:
+            if self._ends and not owed and not ends:
                 headers, ends = [*headers, _CLOSE], True
-            answers.append(self._text_of(headers, body, status))
+            parts += (self._head_of(headers, len(body), status), body)
             if ends:
                 # What has no answer then, its client repeats, if it knows how.
-                self._owed.clear()
+                owed.clear()
                 self._held = b""
-                self.transport.write(b"".join(answers))
-                self.transport.close()
-                return
-        if answers:
-            self.transport.write(b"".join(answers))
-            self.server_state.total_requests += len(answers)
-        if answers and not self._owed:
+        if not parts:
+            return
+        self.transport.write(b"".join(parts))
+        if ends:
+            self.transport.close()
+            return
+        self.server_state.total_requests += len(parts) // 2
+        if not owed:
             self._idle = True
             self._bounds.close_in(self.timeout_keep_alive)
             if self._held and self._body_timer is None:
@@ -599,23 +572,21 @@ class HubProtocol(HttpToolsProtocol):
         ends = _CLOSE in headers
         if not cycle.keep_alive and not ends:
             headers, ends = [*headers, _CLOSE], True
-        self.transport.write(self._text_of(headers, body, status))
+        self.transport.write(self._head_of(headers, len(body), status) + body)
         cycle.response_started = cycle.response_complete = True
         if ends:
             self.transport.close()
         self.on_response_complete()
 
-    def _text_of(self, headers: RawHeaders, body: bytes, status: int) -> bytes:
-        """A whole response, as uvicorn would write it. What is around the length of a 200 is made once a second."""
+    def _head_of(self, headers: RawHeaders, length: int, status: int) -> bytes:
+        """A response's head, as uvicorn would write it; that of a 200 is made once a second for each length."""
         usual = self.server_state.default_headers
-        length = (b"content-length", b"%d" % len(body))
-        if status != 200:
-            return _head(status, *usual, length, *headers) + body
-        if self._around[0] is not usual or self._around[1] is not headers:
-            text = _head(status, *usual, (b"content-length", b""), *headers)
-            before, name, after = text.partition(b"content-length: ")
-            self._around = (usual, headers, before + name, after)
-        return b"".join((self._around[2], length[1], self._around[3], body))
+        last_usual, last_headers, last_length, text = self._head
+        if status != 200 or last_length != length or last_usual is not usual or last_headers is not headers:
+            text = _head(status, *usual, (b"content-length", b"%d" % length), *headers)
+            if status == 200:
+                self._head = (usual, headers, length, text)
+        return text
 
     def begin(self, headers: RawHeaders, first: bytes) -> None:
         """Send the head of a chunked response and its first bytes; `take_over` may follow."""

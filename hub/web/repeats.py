@@ -15,6 +15,7 @@ that are read again empty the lot. Whatever says no leaves the request to the lo
 """
 
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from hub.fanout.wire import Again
@@ -81,7 +82,12 @@ def is_plain(head: Head) -> bool:
     )
 
 
-class Usual(NamedTuple):
+KnownRequest = tuple[Again, bytes | None, int, int]
+"""What takes a request whose head is known, its idempotency key, and where its body begins and ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usual:
     """The known head that one connection sends each time, around the digits of its length: it is compared as it is.
 
     ``turn``: of `Repeats`, when it was known.
@@ -92,15 +98,15 @@ class Usual(NamedTuple):
     again: Again
     turn: int
 
-    def body_in(self, data: bytes) -> tuple[int, int] | None:
-        """Where the body of the request begins and ends; None: the head is another one, or not whole."""
+    def request_in(self, data: bytes) -> KnownRequest | None:
+        """The request that ``data`` begins with; None: the head is another one, or not whole."""
         at = len(self.before)
         stop = data.find(b"\r", at, at + MAX_DIGITS + 1)
         digits = data[at:stop]
         if not (data.startswith(self.before) and data.startswith(self.after, stop) and digits.isdigit()):
             return None
         begin = stop + len(self.after)
-        return begin, begin + int(digits)
+        return self.again, None, begin, begin + int(digits)
 
 
 class Repeats:

@@ -337,8 +337,8 @@ def test_the_usual_head_is_compared_as_it_is(body: str, cut: tuple[int, int, byt
     sent = post(body)
     sent = sent[:at] + put + sent[at + length :]
     found = head_of(sent)
-    here = None if found is None or found.same != head.same else (found.end, found.end + found.length)
-    assert usual.body_in(sent) == here
+    here = None if found is None or found.same != head.same else (again, None, found.end, found.end + found.length)
+    assert usual.request_in(sent) == here
 
 
 def test_a_head_with_a_key_of_its_own_is_not_usual() -> None:
