@@ -400,9 +400,10 @@ class HubProtocol(HttpToolsProtocol):
     def write_owed(self) -> None:
         """Write the answers that are there and whose turn has come."""
         self._answering = False
-        owed, parts, ends = self._owed, list[bytes](), False
         if self.transport.is_closing():
             return
+        owed, ends = self._owed, False
+        parts: list[bytes] = []
         while owed and (answer := owed[0].answer) is not None:
             owed.popleft()
             headers, body, status = answer

@@ -84,6 +84,6 @@ def decoded(text: bytes) -> str:
         return text.replace(b"+", b" ").decode()
     octets = a2b_qp(text.replace(b"=", b"=3D").translate(_QUOTED_PRINTABLE))
     # Each sign with its digits is two bytes less. So would be one before a line's end: it joins lines there.
-    if len(text) - len(octets) != 2 * text.count(b"%") or b"\n" in text or b"\r" in text:
+    if len(text) - len(octets) != 2 * text.count(b"%") or text.find(b"\n") >= 0 or text.find(b"\r") >= 0:
         octets = unquote_to_bytes(text.replace(b"+", b" "))
     return octets.decode()
