@@ -119,7 +119,7 @@ class MemoryTransport(Transport):
         position = self._last[0] + 1
         if position - self._first >= self._size:
             self._forget_oldest()
-        entry, slot, size = Entry(position, update), (position - 1) % self._size, _size(update)
+        entry, slot, size = Entry(position, update), self._slot(position), _size(update)
         if slot == len(self._ring):
             self._ring.append(entry)
             self._sizes.append(size)
@@ -149,7 +149,7 @@ class MemoryTransport(Transport):
                     del standing[: bisect_left(standing, self._first)]
 
     def _forget_oldest(self) -> None:
-        slot = (self._first - 1) % self._size
+        slot = self._slot(self._first)
         entry, self._ring[slot] = self._ring[slot], None
         assert entry is not None  # noqa: S101 - what is between the first and the last position is there
         self._first += 1

@@ -5,7 +5,7 @@ import os
 import random
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -14,12 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.config.settings import Settings
+from hub.fanout.dispatcher import Dispatcher
+from hub.fanout.wire import Replies
 from hub.lifecycle import State
 from hub.server.http1 import HubProtocol
+from hub.web.publish import Accepted
 from hub.web.repeats import MAX_HEADS, Repeats, head_of, is_plain
 from tests.hub.server.test_http1 import exchange
 from tests.hub.serving import DEADLINE, PUBLISHER, TOPIC, Served, serving, token, until
-from transports import Answer, Receipt, Update
+from transports import Answer, Entry, Receipt, Update
 from transports.memory import MemoryTransport
 
 PATH = "/.well-known/mercure"
@@ -313,6 +316,39 @@ async def test_the_end_waits_for_what_is_owed(served: Served, monkeypatch: pytes
     assert ids(said) == [b"1", b"2"]
     assert said.lower().count(b"connection: close") == 1
     writer.close()
+
+
+async def test_answers_are_written_when_all_was_read_and_before_it_is_pushed(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answers of one turn of the event loop go out together, and no publisher waits for a push to thousands."""
+    connections = [await served.raw(post(form(1))) for _ in range(2)]
+    for reader, _ in connections:
+        await reader.readuntil(b"\r\n\r\n1")
+    order: list[str] = []
+    take, write, fan_out = Accepted.__call__, HubProtocol.write_owed, Dispatcher.fan_out
+
+    def taken(accepted: Accepted, body: bytes, key: bytes | None, replies: Replies) -> bool:
+        order.append("taken")
+        return take(accepted, body, key, replies)
+
+    def written(protocol: HubProtocol) -> None:
+        order.append("answered")
+        write(protocol)
+
+    async def pushed(dispatcher: Dispatcher, batch: Sequence[Entry]) -> None:
+        order.append("pushed")
+        await fan_out(dispatcher, batch)
+
+    monkeypatch.setattr(Accepted, "__call__", taken)
+    monkeypatch.setattr(HubProtocol, "write_owed", written)
+    monkeypatch.setattr(Dispatcher, "fan_out", pushed)
+    for _, writer in connections:
+        writer.write(post(form(2)))
+    for reader, _ in connections:
+        await reader.readuntil(b"\r\n\r\n2")
+    await until(lambda: "pushed" in order)
+    assert order == ["taken", "taken", "answered", "answered", "pushed"]
 
 
 def again(body: bytes, idempotency_key: bytes | None, replies: object) -> bool:
