@@ -26,7 +26,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
-from hub.fanout.wire import TakenOver, Wire, chunk
+from hub.fanout.wire import TakenOver, Wire
 from hub.matching.matchers import Matcher, Matching
 from transports import Update, Visibility
 
@@ -64,6 +64,7 @@ class Audience:
         "_descriptors",
         "_direct",
         "_exact",
+        "_framed",
         "_matching",
         "_others",
         "_patterns",
@@ -84,6 +85,7 @@ class Audience:
         self._direct: list[Member] = []
         self._others: list[Member] = []
         self._payload: bytes | None = None
+        self._framed = b""
         self._pushed = 0
         self.last_push = 0.0
         """Event loop time of the newest push, in seconds."""
@@ -150,10 +152,10 @@ class Audience:
         slot = member.slot
         return self.pending and not (slot is not None and self._is_direct(member, slot) and slot < self._pushed)
 
-    def begin(self, payload: bytes, now: float) -> None:
-        """From now on, and until `push` is over with it, all members are owed these bytes."""
+    def begin(self, payload: bytes, framed: bytes, now: float) -> None:
+        """From now on, and until `push` is over with it, all members are owed these bytes. ``framed``: as a `chunk`."""
         self.last_push = now
-        self._payload, self._pushed = payload, 0
+        self._payload, self._framed, self._pushed = payload, framed, 0
 
     def push(self, most: int) -> tuple[int, Sequence[Member]]:
         """Give the bytes to about so many of those who are owed them; the push is over when `pending` says so.
@@ -164,11 +166,11 @@ class Audience:
         if payload is None:
             return 0, []
         begin, end = self._pushed, min(self._pushed + most, len(self._direct))
-        slow = self._push_direct(chunk(payload), begin, end) if end > begin else []
+        slow = self._push_direct(self._framed, begin, end) if end > begin else []
         self._pushed = end
         if end < len(self._direct):
             return end - begin, slow
-        self._payload = None
+        self._payload, self._framed = None, b""
         slow.extend(member for member in self._others if not member.wire.send(payload))
         return end - begin + len(self._others), slow
 

@@ -18,6 +18,7 @@ from contextlib import suppress
 
 from hub.fanout.audiences import Audience, Audiences
 from hub.fanout.stream import Log, Streams, first_part
+from hub.fanout.wire import chunk
 from hub.observe.counts import Ended
 from transports import Entry, HistoryTrimmed, TransportClosed, TransportUnavailable
 
@@ -149,8 +150,8 @@ class Dispatcher:
         outgoing = await self._sorted(batch)
         now, room = clock(), TURN
         self._log.ahead = batch[-1].position
-        for audience, payload in outgoing.items():
-            audience.begin(payload, now)
+        for audience, (payload, framed) in outgoing.items():
+            audience.begin(payload, framed, now)
         for audience in outgoing:
             while audience.pending:
                 if room <= 0:
@@ -163,12 +164,16 @@ class Dispatcher:
         self._log.advance(batch[-1].position)
         self._streams.counts.delivery.observe(clock() - now)
 
-    async def _sorted(self, batch: Sequence[Entry]) -> dict[Audience, bytes]:
-        """What each audience gets, as soon as there is the memory for it: nobody has got any of it before."""
+    async def _sorted(self, batch: Sequence[Entry]) -> dict[Audience, tuple[bytes, bytes]]:
+        """What each audience gets, and its `chunk`, as soon as there is the memory for it.
+
+        Nobody has got any of it before; afterwards nothing large is made.
+        """
         short = False
         while True:
             with suppress(MemoryError):
-                return {audience: b"".join(events) for audience, events in self._sort(batch).items()}
+                payloads = {audience: b"".join(events) for audience, events in self._sort(batch).items()}
+                return {audience: (payload, chunk(payload)) for audience, payload in payloads.items()}
             if not short:
                 logger.warning("there is no memory to push updates now; the hub tries again")
                 short = True

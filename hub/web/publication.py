@@ -16,7 +16,7 @@ MAX_TOPICS = 1000
 URNS = 64
 """Random ids that are made at once."""
 REPEATED, LONGEST = 1024, 512
-"""Forms that differ in their data alone and are judged once, and the bytes of the longest such without its data."""
+"""Forms without their data and id that are judged once, and the bytes of the longest such."""
 MAX_KEY = 255
 """Characters in an idempotency key."""
 

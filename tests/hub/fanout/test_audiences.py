@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.fanout.audiences import Audience, Audiences
-from hub.fanout.wire import ASGI, TakenOver, Wire
+from hub.fanout.wire import ASGI, TakenOver, Wire, chunk
 from hub.matching.matchers import Matcher, Matching
 from transports import Update
 
@@ -145,7 +145,7 @@ def test_whoever_is_live_gets_a_push_once(data: st.DataObject) -> None:
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("hub.fanout.audiences.os.write", write)
-        audience.begin(b"x", 0.0)
+        audience.begin(b"x", chunk(b"x"), 0.0)
         while audience.pending:
             for reader in data.draw(st.lists(st.sampled_from(readers), unique=True, max_size=3)):
                 number = readers.index(reader)
