@@ -25,6 +25,9 @@ from transports import Entry, HistoryTrimmed, TransportClosed, TransportUnavaila
 TAIL_RETRY = 0.1
 """Seconds until a tail that broke off is taken up again, from the dispatcher's own cursor."""
 
+MEMORY_TRIES = 10
+"""Times that a push is prepared for which there is no memory: large requests that are under way leave soon."""
+
 SETTLED = 1.0
 """Seconds that a tail has to last before an outage counts as over."""
 REASONS = 4
@@ -92,17 +95,19 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Follow the log until the transport is closed. An outage is waited out; subscribers keep their connection."""
-        trimmed = False
+        lost = ""
         try:
             while True:
                 try:
-                    if trimmed:
-                        await self._skip()
-                        trimmed = False
+                    if lost:
+                        await self._skip(lost)
+                        lost = ""
                     await self._follow()
                     break
                 except HistoryTrimmed:
-                    trimmed = True
+                    lost = "history was trimmed before it was dispatched"
+                except MemoryError:
+                    lost = "there is no memory to push an update"
                 except TransportUnavailable as error:
                     self._outage.begin(error)
                     await asyncio.sleep(TAIL_RETRY)
@@ -119,10 +124,10 @@ class Dispatcher:
         async for batch in self._log.transport.tail(self._log.position):
             await self._fan_out_parts(batch)
 
-    async def _skip(self) -> None:
-        """Entries are gone that live subscribers had to get: end their streams, so that they learn of the loss."""
+    async def _skip(self, reason: str) -> None:
+        """Live subscribers had to get what can't be pushed: end their streams, so that they read it or learn of it."""
         position, _ = await self._log.transport.last()
-        logger.error("history was trimmed before it was dispatched; all streams are closed")
+        logger.error("%s; all streams are closed", reason)
         self._streams.finish(Ended.HISTORY)
         self._log.advance(position)
         self._returned()
@@ -165,19 +170,17 @@ class Dispatcher:
         self._streams.counts.delivery.observe(clock() - now)
 
     async def _sorted(self, batch: Sequence[Entry]) -> dict[Audience, tuple[bytes, bytes]]:
-        """What each audience gets, and its `chunk`, as soon as there is the memory for it.
+        """What each audience gets, and its `chunk`, as soon as there is the memory for it. Raises MemoryError.
 
         Nobody has got any of it before; afterwards nothing large is made.
         """
-        short = False
-        while True:
+        for tries in range(MEMORY_TRIES):
+            if tries:
+                await asyncio.sleep(TAIL_RETRY)
             with suppress(MemoryError):
                 payloads = {audience: b"".join(events) for audience, events in self._sort(batch).items()}
                 return {audience: (payload, chunk(payload)) for audience, payload in payloads.items()}
-            if not short:
-                logger.warning("there is no memory to push updates now; the hub tries again")
-                short = True
-            await asyncio.sleep(TAIL_RETRY)
+        raise MemoryError
 
     def _sort(self, batch: Sequence[Entry]) -> dict[Audience, list[bytes]]:
         outgoing: dict[Audience, list[bytes]] = {}

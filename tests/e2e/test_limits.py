@@ -146,7 +146,7 @@ async def test_out_of_memory(hubs: Hubs) -> None:
         except LOST:
             refused += 1
 
-    async with subscribed(1, [address]) as [witness]:
+    async with subscribed(1, [address], "earliest") as [witness]:
         await asyncio.gather(*(large() for _ in range(64)))
         assert refused
         async with Connection.to(address) as publisher:

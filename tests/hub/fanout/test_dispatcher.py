@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
+from hub.fanout.dispatcher import MEMORY_TRIES
 from tests.hub.serving import TOPIC, WIRES, Served, received, serving, until
 from transports import Entry, HistoryTrimmed, TransportUnavailable, Update
 
@@ -67,25 +68,33 @@ async def test_a_start_without_the_store_is_waited_out(
     assert caplog.text.count("the hub waits for it") == 1
 
 
-async def test_a_lack_of_memory_is_waited_out(
-    served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("failures", [2, MEMORY_TRIES + 2])
+async def test_a_lack_of_memory_does_not_end_the_hub(
+    served: Served, monkeypatch: pytest.MonkeyPatch, failures: int
 ) -> None:
-    """An update for whose event there is no memory is pushed once there is, and the hub goes on."""
-    to_event, failures = Update.to_event, 2
+    """An update for whose event there is no memory is pushed once there is; when that takes long, streams are ended."""
+    to_event, left = Update.to_event, failures
 
-    def fails_twice(update: Update) -> bytes:
-        nonlocal failures
-        failures -= 1
-        if failures >= 0:
+    def fails(update: Update) -> bytes:
+        nonlocal left
+        left -= 1
+        if left >= 0:
             raise MemoryError
         return to_event(update)
 
-    reader, _ = await served.stream()
-    await served.live(1)
-    monkeypatch.setattr(Update, "to_event", fails_twice)
-    ids = [await served.publish("1"), await served.publish("2")]
-    assert await received(reader, 2) == ids
-    assert caplog.text.count("there is no memory to push updates now") == 1
+    async with served.subscribe() as stream:
+        await served.live(1)
+        monkeypatch.setattr(Update, "to_event", fails)
+        first = await served.publish("1")
+        if failures < MEMORY_TRIES:
+            assert (await stream.next()).id == first
+        else:
+            await stream.ended()
+    left = 0
+    async with served.subscribe() as stream:
+        await served.live(1)
+        second = await served.publish("2")
+        assert (await stream.next()).id == second
 
 
 async def test_a_loss_ends_all_streams(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
