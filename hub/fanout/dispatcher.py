@@ -7,7 +7,8 @@ stream that falls behind in the middle goes on from is `Log.position` if it is s
 if it has got it.
 
 When the store is away the tail is taken up again from the cursor, and subscribers keep their connections. When entries
-are gone that had to be pushed (`HistoryTrimmed`), all streams are ended: they come back and are told what they missed.
+are gone that had to be pushed (`HistoryTrimmed`), or there is no memory to push them, all streams are ended: they come
+back, and read on or are told what they missed.
 ``tests/hub/fanout/test_fan_out.py`` runs dispatcher, audiences and streams against what each subscriber has to get.
 """
 
@@ -108,6 +109,7 @@ class Dispatcher:
                     lost = "history was trimmed before it was dispatched"
                 except MemoryError:
                     lost = "there is no memory to push an update"
+                    await asyncio.sleep(TAIL_RETRY)  # others have to run, for it to become free
                 except TransportUnavailable as error:
                     self._outage.begin(error)
                     await asyncio.sleep(TAIL_RETRY)
@@ -152,8 +154,8 @@ class Dispatcher:
         a stream that joins meanwhile either is owed it too, or reads it from the log.
         """
         clock = asyncio.get_running_loop().time
-        outgoing = await self._sorted(batch)
         now, room = clock(), TURN
+        outgoing = await self._sorted(batch)
         self._log.ahead = batch[-1].position
         for audience, (payload, framed) in outgoing.items():
             audience.begin(payload, framed, now)

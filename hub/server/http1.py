@@ -343,7 +343,7 @@ class HubProtocol(HttpToolsProtocol):
         repeats = None if self._is_crowded is not None and self._is_crowded() else self._repeats
         while data and len(self._owed) < MAX_OWED and not self.flow.write_paused:
             found, usual, known = None, self._usual, None
-            if usual is not None and repeats is not None and usual.turn == repeats.turn:
+            if usual is not None and repeats is not None and usual.epoch == repeats.epoch:
                 known = usual.request_in(data)
             if known is None:
                 found = head_of(data)

@@ -90,13 +90,13 @@ KnownRequest = tuple[Again, bytes | None, int, int]
 class Usual:
     """The known head that one connection sends each time, around the digits of its length: it is compared as it is.
 
-    ``turn``: of `Repeats`, when it was known.
+    ``epoch``: of `Repeats`, when it was known.
     """
 
     before: bytes
     after: bytes
     again: Again
-    turn: int
+    epoch: int
 
     def request_in(self, data: bytes) -> KnownRequest | None:
         """The request that ``data`` begins with; None: the head is another one, or not whole."""
@@ -112,12 +112,12 @@ class Usual:
 class Repeats:
     """What is remembered in this process, by scheme and head; the one that came first goes first.
 
-    ``turn``: another one from the moment on in which all was forgotten.
+    ``epoch``: another one from the moment on in which all was forgotten.
     """
 
     def __init__(self) -> None:
         self._known: OrderedDict[tuple[str | None, bytes], Again] = OrderedDict()
-        self.turn = 0
+        self.epoch = 0
 
     def __len__(self) -> int:
         return len(self._known)
@@ -131,7 +131,7 @@ class Repeats:
         if head.idempotency_key is not None:
             return None
         at = data.find(_LENGTH) + len(_LENGTH)
-        return Usual(data[:at], data[data.find(b"\r", at) : head.end], again, self.turn)
+        return Usual(data[:at], data[data.find(b"\r", at) : head.end], again, self.epoch)
 
     def remember(self, scheme: str | None, head: Head, again: Again) -> None:
         """From now on the head is known, if that may be."""
@@ -143,4 +143,4 @@ class Repeats:
     def clear(self) -> None:
         """Other keys may be trusted from now on."""
         self._known.clear()
-        self.turn += 1
+        self.epoch += 1
