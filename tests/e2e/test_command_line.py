@@ -2,7 +2,6 @@
 
 import os
 import pty
-import resource
 import signal
 import socket
 import subprocess
@@ -42,11 +41,8 @@ async def test_the_short_way_of_a_probe(hubs: Hubs, variable: str) -> None:
     gone = done("health", **{variable: f"127.0.0.1:{free_port()}"})
     assert (gone.returncode, gone.stdout) == (1, "")
     assert "does not answer (Connection refused)" in gone.stderr
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     imports = [sys.executable, "-X", "importtime", *PROGRAM[1:]]
     said = done("health", program=imports, **{variable: f"{host}:{port}"})
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.3
     for module in ("click", "typing", "json", "hub.config", "asyncio", "http.client"):
         assert f" {module}\n" not in said.stderr, module
 

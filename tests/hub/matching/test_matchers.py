@@ -256,20 +256,26 @@ PATTERNS = st.lists(
 @settings(max_examples=150, deadline=None)
 @given(PATTERNS)
 def test_the_estimate_bounds_the_time_to_compile(pattern: str) -> None:
-    """No pattern within the budget takes several times what the budget stands for (loose: a loaded machine passes)."""
+    """No pattern within the budget takes several times what an ordinary one takes that fills it, on the same machine."""
     try:
         within = urlpatterns.cost(pattern) <= MAX_COST
     except ValueError:
         return
     if within and len(pattern) <= module.MAX_URL_PATTERN:
-        assert min(_seconds_to_compile(pattern) for _ in range(2)) < 8 * MAX_COST / 1e6
+        full = r"/(\w{18})"
+        assert 0.9 * MAX_COST < urlpatterns.cost(full) < MAX_COST
+        assert _seconds_to_compile(pattern) < 8 * _seconds_to_compile(full)
 
 
 def _seconds_to_compile(pattern: str) -> float:
-    start = time.process_time()
-    with suppress(ValueError):
-        URLPattern(pattern, HUB)
-    return time.process_time() - start
+    """The least of three: what a busy machine adds is not the pattern's."""
+    seconds = []
+    for _ in range(3):
+        start = time.process_time()
+        with suppress(ValueError):
+            URLPattern(pattern, HUB)
+        seconds.append(time.process_time() - start)
+    return min(seconds)
 
 
 @pytest.mark.parametrize(
