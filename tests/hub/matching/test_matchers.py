@@ -256,7 +256,7 @@ PATTERNS = st.lists(
 @settings(max_examples=150, deadline=None)
 @given(PATTERNS)
 def test_the_estimate_bounds_the_time_to_compile(pattern: str) -> None:
-    """No pattern within the budget takes several times what an ordinary one takes that fills it, on the same machine."""
+    """No pattern within the budget takes several times what an ordinary one takes that fills it, side by side."""
     try:
         within = urlpatterns.cost(pattern) <= MAX_COST
     except ValueError:
