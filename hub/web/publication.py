@@ -3,8 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 
 from hub.matching.matchers import MAX_TOPIC, Matching, invalid_character
@@ -13,10 +12,10 @@ from hub.web.forms import decoded, pairs
 from transports import EARLIEST, Update
 
 MAX_TOPICS = 1000
-URNS = 64
+URNS = 128
 """Random ids that are made at once."""
-REPEATED, LONGEST = 1024, 512
-"""Forms without their data and id that are judged once, and the bytes of the longest such."""
+REPEATED, LONGEST = 64, 512
+"""Forms of a publisher that are judged once, and the bytes of the longest such, without its data and id."""
 MAX_KEY = 255
 """Characters in an idempotency key."""
 
@@ -30,8 +29,9 @@ if hasattr(os, "register_at_fork"):
 _RANDOM = int(URNS * "ffffffffffff0fff3fffffffffffffff", 16)
 _GIVEN = int(URNS * "00000000000040008000000000000000", 16)
 """RFC 9562 section 5.4: all but the version and the variant is random."""
-_GROUPS = re.compile("(.{8})(.{4})(.{4})(.{4})(.{12})")
-_URN = "urn:uuid:%s-%s-%s-%s-%s"
+_URN = b"urn:uuid:xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx "
+_DIGITS = [at for at, character in enumerate(_URN) if character == ord("x")]
+"""Where they stand in it."""
 
 _NOT_UTF8 = "the form is not valid UTF-8"
 _FIELDS = frozenset(("topic", "data", "private", "id", "type", "retry"))
@@ -77,39 +77,54 @@ def form_of(
     return form | {name: [value] for name, value in fields.items() if value is not None}
 
 
-def update_from_body(body: bytes, matching: Matching) -> Update:
-    """What `update_from` makes of a body's `parse_form`; `Problem` 400 or 413.
+class KnownForms:
+    """Forms of one publisher, which sends the same again with other data or another id: each is judged once.
 
-    A publisher sends the same form again and again with other data, or another id: what is beside them is judged once.
+    ``allow``: raises if the publisher may not publish to these topics.
     """
-    beside, data = _cut(body, b"data=")
-    beside, event_id = _cut(beside, b"id=") if beside.find(b"id=") >= 0 else (beside, b"")
-    if data is None or event_id is None or len(beside) > LONGEST or (same := _judged(beside, matching)) is None:
-        return update_from(parse_form(body), matching)
-    try:
-        name, text = _id(decoded(event_id)) if event_id else _random_urn(), decoded(data)
-    except UnicodeDecodeError:
-        raise Problem(400, _NOT_UTF8) from None
-    return Update(name, same.topics, text, same.private, same.type, same.retry)
+
+    __slots__ = ("_allow", "_known", "_matching")
+
+    def __init__(self, matching: Matching, allow: Callable[[Sequence[str]], None]) -> None:
+        self._matching, self._allow = matching, allow
+        self._known: dict[bytes, tuple[tuple[str, ...], bool, str | None, int | None]] = {}
+        """Topics, private, type and retry, by what a form says beside its data and id."""
+
+    def update_of(self, body: bytes) -> Update:
+        """What `update_from` makes of a body's `parse_form`. Raises `Problem` 400 or 413, or what ``allow`` does."""
+        beside, data = _cut(body, b"&data=")
+        event_id: bytes | None = b""
+        if beside.find(b"id=") >= 0:
+            beside, event_id = _cut(beside, b"&id=")
+        known = self._known.get(beside)
+        if known is None or data is None:
+            return self._judged(body, beside)
+        try:
+            text, name = decoded(data), decoded(event_id) if event_id else ""
+        except UnicodeDecodeError:
+            raise Problem(400, _NOT_UTF8) from None
+        topics, private, event_type, retry = known
+        return Update(_id(name) if name else _random_urn(), topics, text, private, event_type, retry)
+
+    def _judged(self, body: bytes, beside: bytes) -> Update:
+        update = update_from(parse_form(body), self._matching)
+        self._allow(update.topics)
+        if len(beside) <= LONGEST and not {"data", "id"}.intersection(parse_form(beside)):
+            if len(self._known) >= REPEATED:
+                self._known.clear()
+            self._known[beside] = (update.topics, update.private, update.type, update.retry)
+        return update
 
 
 def _cut(form: bytes, field: bytes) -> tuple[bytes, bytes | None]:
-    """A form without a field, and the value of that; None: it is not there, or not as plainly as ``name=``."""
+    """A form without a field, and its value; None: it has none that is spelled so. ``field``: as in ``&name=``."""
     before, found, rest = form.partition(field)
-    if not found or (before and not before.endswith(b"&")):
-        return form, None
-    value, _, after = rest.partition(b"&")
-    return before + after, value
-
-
-@lru_cache(REPEATED)
-def _judged(beside: bytes, matching: Matching) -> Update | None:
-    """The update of a form whose data and id were cut out; None: it says more of them, once more or spelled otherwise.
-
-    Only what raises nothing is kept: an exception that is raised again holds on to all that it passed before.
-    """
-    form = parse_form(beside)
-    return None if "data" in form or "id" in form else update_from(form, matching)
+    if not found:
+        if not form.startswith(field[1:]):
+            return form, None
+        before, rest = b"", form[len(field) - 1 :]
+    value, ampersand, after = rest.partition(b"&")
+    return before + ampersand + after, value
 
 
 def update_from(form: Form, matching: Matching) -> Update:
@@ -165,10 +180,14 @@ def _id(text: str) -> str:
 
 
 def _random_urn() -> str:
-    """``uuid.uuid4().urn`` at a fifteenth of its time: many are made at once, without a step of Python for each."""
+    """``uuid.uuid4().urn`` at a small part of its time: many are made at once, without a step of Python for each."""
     if not _urns:
         bits = int.from_bytes(os.urandom(16 * URNS)) & _RANDOM | _GIVEN
-        _urns.extend(map(_URN.__mod__, _GROUPS.findall(f"{bits:0{32 * URNS}x}")))
+        digits = f"{bits:0{32 * URNS}x}".encode()
+        text = bytearray(URNS * _URN)
+        for number, at in enumerate(_DIGITS):
+            text[at :: len(_URN)] = digits[number::32]  # the same digit of each
+        _urns.extend(text.decode().split())
     return _urns.pop()
 
 

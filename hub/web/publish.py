@@ -25,7 +25,7 @@ from hub.problems import Problem
 from hub.web.cors import Cors
 from hub.web.forms import check_form, read_body
 from hub.web.limits import Limits
-from hub.web.publication import Form, fingerprint, parse_form, update_from, update_from_body
+from hub.web.publication import Form, KnownForms, fingerprint, parse_form, update_from
 from hub.web.publication import idempotency_key as key_from
 from transports import (
     Answer,
@@ -43,9 +43,6 @@ from transports import (
 
 LARGE = 64 * 1024
 """Bytes of a form from which on it is decoded beside the event loop."""
-
-GRANTED = 64
-"""Topics of one token that are not looked up again in its grants."""
 
 ASK_AGAIN = 0.5
 """Seconds until a request that is held in standby is offered again to the hub that then has the store."""
@@ -223,14 +220,13 @@ def failure_of(problem: Problem) -> Failure:
 class Accepted:
     """`hub.fanout.wire.Again`: the grants of a token in a head that was accepted, for each request with that head."""
 
-    __slots__ = ("_cors", "_granted", "_grants", "_headers", "_largest", "_publish")
+    __slots__ = ("_cors", "_forms", "_grants", "_headers", "_largest", "_publish")
 
     def __init__(self, publish: Publish, grants: Grants, cors: RawHeaders) -> None:
         self._publish, self._grants, self._cors = publish, grants, cors
         self._headers = [_TEXT, *cors]
         self._largest = min(LARGE, publish.max_body)
-        self._granted: set[tuple[str, ...]] = set()
-        """Topics that the token grants for certain."""
+        self._forms = KnownForms(publish.matching, partial(publish.authorizer.allow_publish, grants))
 
     def __call__(self, body: bytes, idempotency_key: bytes | None, replies: Replies) -> bool:
         publish, grants = self._publish, self._grants
@@ -239,9 +235,7 @@ class Accepted:
         if grants.expires is not None and grants.expires <= time():
             return False
         try:
-            update = update_from_body(body, publish.matching)
-            if update.topics not in self._granted:
-                self._look_up(update.topics)
+            update = self._forms.update_of(body)
             if publish.limits.publish_rate:
                 publish.limits.take_one(grants)
             if idempotency_key is not None:
@@ -251,13 +245,6 @@ class Accepted:
         except (Problem, TransportError):
             return False  # it is told why through ASGI
         return True
-
-    def _look_up(self, topics: tuple[str, ...]) -> None:
-        """Raises `InsufficientScope`."""
-        self._publish.authorizer.allow_publish(self._grants, topics)
-        if len(self._granted) >= GRANTED:
-            self._granted.clear()
-        self._granted.add(topics)
 
     def _stored(self, replies: Replies, began: float, result: Receipt | BaseException) -> None:
         publish = self._publish

@@ -21,7 +21,7 @@ from hub.matching.matchers import InvalidMatcher, Matcher, Matching
 from hub.migration.bolt import BoltFile, InvalidBolt
 from hub.problems import Problem
 from hub.web.forms import pairs
-from hub.web.publication import parse_form, update_from, update_from_body
+from hub.web.publication import KnownForms, parse_form, update_from
 from hub.web.repeats import head_of, is_plain
 from transports import Update
 from transports.lmdb.rows import page_of, rest_of, row_of, update_of, visibility_of
@@ -70,7 +70,7 @@ def forms(data: bytes) -> None:
         update = update_from(parse_form(data), _MATCHING)
         assert Update.from_json(update.to_json()) == update
         assert update.to_event().endswith(b"\n\n")
-        again = update_from_body(data, _MATCHING)
+        again = _FORMS.update_of(data)
         assert again == update or (again.id.startswith("urn:uuid:") and again._replace(id=update.id) == update)
 
 
@@ -158,6 +158,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 }
 
 _MATCHING = Matching("https://example.com/.well-known/mercure")
+_FORMS = KnownForms(_MATCHING, lambda _topics: None)
 _KEY = "a key that nobody who writes bytes here knows"
 _RINGS = rings_of(Settings(publisher_jwt_key=_KEY, subscriber_jwt_key=_KEY))
 _AUTHORIZER = Authorizer(matching=_MATCHING, publisher=_RINGS.publisher, subscriber=_RINGS.subscriber, anonymous=False)

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from urllib.parse import urlencode
 
 import httpx
@@ -15,7 +15,16 @@ from starlette.datastructures import Headers
 from hub.matching.matchers import Matching
 from hub.problems import Problem
 from hub.web.forms import FORM, check_form
-from hub.web.publication import LONGEST, MAX_TOPICS, URNS, idempotency_key, parse_form, update_from, update_from_body
+from hub.web.publication import (
+    LONGEST,
+    MAX_TOPICS,
+    REPEATED,
+    URNS,
+    KnownForms,
+    idempotency_key,
+    parse_form,
+    update_from,
+)
 from tests.hub.serving import PUBLISHER, TOPIC, WIRES, Served, bearer, problem, serving, token
 from transports import IdempotencyConflict, Transport, TransportFull, TransportUnavailable, Update
 from transports.memory import MemoryTransport
@@ -161,6 +170,9 @@ PARTS = [
 ]
 
 
+KNOWN = KnownForms(MATCHING, lambda _topics: None)
+
+
 @settings(max_examples=1000)
 @given(st.lists(st.sampled_from(PARTS), max_size=6))
 def test_a_form_that_comes_again_is_read_as_at_first(parts: list[str]) -> None:
@@ -175,7 +187,34 @@ def test_a_form_that_comes_again_is_read_as_at_first(parts: list[str]) -> None:
         return found._replace(id="random") if found.id.startswith("urn:uuid:") else found
 
     first = of(lambda: update_from(parse_form(body), MATCHING))
-    assert [of(lambda: update_from_body(body, MATCHING)) for _ in range(2)] == [first, first]
+    assert [of(lambda: KNOWN.update_of(body)) for _ in range(2)] == [first, first]
+
+
+def test_what_is_not_allowed_is_never_known() -> None:
+    """The grants are asked for each form that is not known, and one that they refused stays unknown."""
+    asked: list[Sequence[str]] = []
+
+    def allow(topics: Sequence[str]) -> None:
+        asked.append(topics)
+        if topics != ("a",):
+            raise Problem(403, "not this one")
+
+    forms = KnownForms(MATCHING, allow)
+    for data in (b"x", b"y"):
+        assert forms.update_of(b"topic=a&data=" + data).data == data.decode()
+        with pytest.raises(Problem, match="not this one"):
+            forms.update_of(b"topic=b&data=" + data)
+    assert asked == [("a",), ("b",), ("b",)]
+
+
+def test_so_many_forms_are_known() -> None:
+    """A publisher that names another topic each time does not fill the memory; nor does one with long forms."""
+    forms = KnownForms(MATCHING, lambda _topics: None)
+    for number in range(3 * REPEATED):
+        assert forms.update_of(b"data=x&topic=%d" % number).topics == (str(number),)
+        forms.update_of(b"data=x&topic=%d&x=%b" % (number, b"y" * LONGEST))
+        assert len(forms._known) <= REPEATED
+    assert max(map(len, forms._known)) <= LONGEST
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
