@@ -110,21 +110,22 @@ class MemoryTransport(Transport):
         answer(self._append(update))
 
     def _append(self, update: Update) -> Receipt:
-        self._must_be_open()
+        if not self._open:
+            raise TransportClosed
         event_id, key = update.id, update.idempotency_key
         if key and (first := self._keys.get(key)) is not None:
             if first.update.fingerprint != update.fingerprint:
                 raise IdempotencyConflict
             return Receipt(first.position, first.update.id, repeated=True)
         position = self._last[0] + 1
-        if position - self._first >= self._size:
-            self._forget_oldest()
-        entry, slot, size = Entry(position, update), self._slot(position), _size(update)
+        entry, slot, size = Entry(position, update), (position - 1) % self._size, _size(update)
         if slot == len(self._ring):
             self._ring.append(entry)
             self._sizes.append(size)
             self._times.append(time.time())
         else:
+            if self._ring[slot] is not None:
+                self._forget_oldest(slot)
             self._ring[slot], self._sizes[slot], self._times[slot] = entry, size, time.time()
         self._last = (position, event_id)
         if self._ids.setdefault(event_id, position) != position:
@@ -134,7 +135,7 @@ class MemoryTransport(Transport):
         self._note_topics(update.topics, position)
         self._bytes += size
         while self._bytes > self._max_bytes and self._first < position:
-            self._forget_oldest()
+            self._forget_oldest(self._slot(self._first))
         if self._asleep:
             self._wake()
         return Receipt(position, event_id)
@@ -145,11 +146,12 @@ class MemoryTransport(Transport):
                 self._topics[topic] = [position]
             else:
                 standing.append(position)
-                if len(standing) > GONE and standing[len(standing) // 8] < self._first:
+                many = len(standing)
+                if many > GONE and standing[many // 8] < self._first:
                     del standing[: bisect_left(standing, self._first)]
 
-    def _forget_oldest(self) -> None:
-        slot = self._slot(self._first)
+    def _forget_oldest(self, slot: int) -> None:
+        """``slot``: where it stands."""
         entry, self._ring[slot] = self._ring[slot], None
         assert entry is not None  # noqa: S101 - what is between the first and the last position is there
         self._first += 1
@@ -158,7 +160,7 @@ class MemoryTransport(Transport):
         event_id = update.id
         if update.idempotency_key:
             del self._keys[update.idempotency_key]
-        if again := self._again.get(event_id):
+        if self._again and (again := self._again.get(event_id)):
             self._ids[event_id] = again.pop(0)
             if not again:
                 del self._again[event_id]
