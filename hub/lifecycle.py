@@ -49,21 +49,18 @@ class Lifecycle:
 
     def __init__(self) -> None:
         self.state = State.OPENING
+        self.serving = False
         self._reached = {state: asyncio.Event() for state in State}
         """Set for each state that was reached or left behind."""
         self._held = 0
         self.publishing = 0
         """Appends under way, which `published` waits for."""
-        self._quiet = asyncio.Event()
+        self._quiet: asyncio.Event | None = None
 
     @property
     def holds_store(self) -> bool:
         """Whether the store was opened, though the end may have begun since."""
         return self.state is not State.OPENING
-
-    @property
-    def serving(self) -> bool:
-        return self.state is State.SERVING
 
     @property
     def draining(self) -> bool:
@@ -73,6 +70,7 @@ class Lifecycle:
         """Move on; a move that `MOVES` does not have is a mistake of ours."""
         assert state in MOVES[self.state], f"from {self.state.name} to {state.name}"  # noqa: S101
         self.state = state
+        self.serving = state is State.SERVING
         for each in State:
             if each.value <= state.value:
                 self._reached[each].set()
@@ -113,12 +111,13 @@ class Lifecycle:
     def published_one(self) -> None:
         """An append that was counted in `publishing` is over."""
         self.publishing -= 1
-        if not self.publishing:
+        if self._quiet is not None and not self.publishing:
             self._quiet.set()
 
     async def published(self) -> None:
         """Wait until no append is under way."""
         while self.publishing:
+            self._quiet = self._quiet or asyncio.Event()
             self._quiet.clear()
             await self._quiet.wait()
 

@@ -266,6 +266,9 @@ class Audiences:
         self._index: _Sets[Audience] = _Sets()
         self._templates, self._url_patterns = _Beginnings(), _Beginnings()
 
+    def __bool__(self) -> bool:
+        return bool(self._all)
+
     def enter(self, matchers: Iterable[Matcher], grants: Iterable[Matcher]) -> Audience:
         """The audience for these; to be left with `exit` once for each `enter`."""
         key = (_each_once(matchers), _each_once(grants))
@@ -296,8 +299,6 @@ class Audiences:
 
     def of(self, update: Update) -> Iterable[Audience]:
         """The audiences that get the update, each once."""
-        if not self._all:
-            return ()
         found: dict[Audience, None] = {}
         for topic in update.topics:
             found.update(dict.fromkeys(self._index.at(topic)))

@@ -186,6 +186,8 @@ class Dispatcher:
 
     def _sort(self, batch: Sequence[Entry]) -> dict[Audience, list[bytes]]:
         outgoing: dict[Audience, list[bytes]] = {}
+        if not self._audiences:
+            return outgoing
         for _, update in batch:
             text = b""
             for audience in self._audiences.of(update):

@@ -8,30 +8,39 @@ and waits for its answer loses nothing by it: what is on the loop's list is done
 
 What must hold: answers go out before what they set off. A `Turn` is expected before a publication is taken, so that a
 push to thousands of subscribers, which is put on the loop's list after it, does not hold up the publisher. And a
-connection that owes an answer is not closed as idle in between: `HubProtocol` says when its time runs again.
+connection that owes an answer is not closed as idle in between: `HeadBounds` looks before it ends one.
 """
 
 import asyncio
-from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, Protocol
 from weakref import WeakKeyDictionary
 
 from hub.fanout.wire import RawHeaders
 
 
+class Owing(Protocol):
+    """A connection that owes answers."""
+
+    def answer_soon(self) -> None:
+        """One of them is there now."""
+
+    def write_owed(self) -> None:
+        """Write those that are there."""
+
+
 class Owed:
     """The place of an answer among those that a connection owes, and the answer once it is there."""
 
-    __slots__ = ("_on_answer", "answer")
+    __slots__ = ("_connection", "answer")
 
-    def __init__(self, on_answer: Callable[[], None]) -> None:
-        self._on_answer = on_answer
+    def __init__(self, connection: Owing) -> None:
+        self._connection = connection
         self.answer: tuple[RawHeaders, bytes, int] | None = None
 
     def reply(self, headers: RawHeaders, body: bytes, status: int = 200) -> None:
         """`hub.fanout.wire.Replies`."""
         self.answer = (headers, body, status)
-        self._on_answer()
+        self._connection.answer_soon()
 
 
 class Turn:
@@ -40,8 +49,9 @@ class Turn:
     _of_loops: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, "Turn"]] = WeakKeyDictionary()
 
     def __init__(self) -> None:
-        self._writing: list[Callable[[], None]] = []
-        self._expected = False
+        self._writing: list[Owing] = []
+        self.expected = False
+        """Whether what is owed is written in this turn."""
 
     @classmethod
     def of(cls, loop: asyncio.AbstractEventLoop) -> "Turn":
@@ -53,17 +63,18 @@ class Turn:
 
     def expect(self) -> None:
         """There may be answers soon: they are written before what is put on the loop's list from now on."""
-        if not self._expected:
-            self._expected = True
+        if not self.expected:
+            self.expected = True
             asyncio.get_running_loop().call_soon(self._write)
 
-    def add(self, write: Callable[[], None]) -> None:
-        """A connection has answers, which this writes."""
-        self._writing.append(write)
-        self.expect()
+    def add(self, connection: Owing) -> None:
+        """It has answers to write."""
+        self._writing.append(connection)
+        if not self.expected:
+            self.expect()
 
     def _write(self) -> None:
         writing, self._writing = self._writing, []
-        self._expected = False
-        for write in writing:
-            write()
+        self.expected = False
+        for connection in writing:
+            connection.write_owed()

@@ -119,6 +119,9 @@ class State(Enum):
     REFUSED = "ignored"
 
 
+_REFUSED = State.REFUSED
+
+
 class _Request(NamedTuple):
     """A request whose turn has come: uvicorn's view of it, and who answers it through ASGI."""
 
@@ -173,7 +176,7 @@ class HubProtocol(HttpToolsProtocol):
         self._owed: deque[Owed] = deque()
         self._repeats: Repeats | None = getattr(self.config.app, "repeats", None)
         self._is_crowded: Callable[[], bool] | None = getattr(self.config.app, "is_crowded", None)
-        self._bounds = HeadBounds(self.loop, transport.close)
+        self._bounds = HeadBounds(self.loop, transport.close, self._owed)
         self._bounds.close_in(head.HEAD_TIMEOUT)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -295,7 +298,7 @@ class HubProtocol(HttpToolsProtocol):
             self.cycle.message_event.set()
 
     def data_received(self, data: bytes) -> None:
-        if self._state is State.REFUSED:
+        if self._state is _REFUSED:
             return
         if self._held:
             self._stop_waiting()
@@ -317,18 +320,18 @@ class HubProtocol(HttpToolsProtocol):
             return data
         if not self._has_taken:
             self._turn = Turn.of(self.loop)
-        self._turn.expect()  # before what a publication sets off: a push to thousands does not hold its answer up
+        if not self._turn.expected:
+            self._turn.expect()  # before what a publication sets off: a push to thousands does not hold its answer up
         data, found, partial = self._taken_from(data)
+        if not data:
+            return data
         if partial:  # the rest follows soon, or it goes the long way
             self._hold(data)
             self._idle = True  # for the parser, which has not seen its head
             self._bounds.close_in(head.HEAD_TIMEOUT)
             self._body_timer = self.loop.call_later(BODY_WAIT, self._parse_held)
-        elif data and (self._owed or self.flow.write_paused):  # the latter: its client reads no answers
+        elif self._owed or self.flow.write_paused:  # the latter: its client reads no answers
             self._hold(data)
-        if self._owed:
-            self._idle = False
-            self._bounds.close_in(inf)
         if self._held:
             return b""
         self._fresh = found
@@ -354,7 +357,7 @@ class HubProtocol(HttpToolsProtocol):
             again, key, begin, end = known
             if len(data) < end:
                 return data, found or head_of(data), end - begin <= SMALL_BODY
-            owed = Owed(self.answer_soon)
+            owed = Owed(self)
             self._owed.append(owed)
             if not again(data[begin:end], key, owed):
                 self._owed.pop()
@@ -395,7 +398,7 @@ class HubProtocol(HttpToolsProtocol):
         """An answer that is owed is there: it is written in this turn, if those before it are there too."""
         if not self._answering:
             self._answering = True
-            self._turn.add(self.write_owed)
+            self._turn.add(self)
 
     def write_owed(self) -> None:
         """Write the answers that are there and whose turn has come."""
@@ -410,7 +413,7 @@ class HubProtocol(HttpToolsProtocol):
             ends = status != 200 and _CLOSE in headers
             if self._ends and not owed and not ends:
                 headers, ends = [*headers, _CLOSE], True
-            parts += (self._head_of(headers, len(body), status), body)
+            parts.append(self._head_of(headers, len(body), status) + body)
             if ends:
                 # What has no answer then, its client repeats, if it knows how.
                 owed.clear()
@@ -421,7 +424,6 @@ class HubProtocol(HttpToolsProtocol):
         if ends:
             self.transport.close()
             return
-        self.server_state.total_requests += len(parts) // 2
         if not owed:
             self._idle = True
             self._bounds.close_in(self.timeout_keep_alive)
@@ -519,7 +521,6 @@ class HubProtocol(HttpToolsProtocol):
         if self.pipeline or self.transport.is_closing():
             super().on_response_complete()
             return
-        self.server_state.total_requests += 1
         self.flow.resume_reading()
         self._idle = True
         self._bounds.close_in(self.timeout_keep_alive)

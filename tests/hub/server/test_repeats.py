@@ -17,6 +17,7 @@ from hub.config.settings import Settings
 from hub.fanout.dispatcher import Dispatcher
 from hub.fanout.wire import Replies
 from hub.lifecycle import State
+from hub.server.head import HeadBounds
 from hub.server.http1 import HubProtocol
 from hub.web.publish import Accepted
 from hub.web.repeats import MAX_HEADS, Repeats, head_of, is_plain
@@ -315,6 +316,29 @@ async def test_the_end_waits_for_what_is_owed(served: Served, monkeypatch: pytes
         said = await reader.read()
     assert ids(said) == [b"1", b"2"]
     assert said.lower().count(b"connection: close") == 1
+    writer.close()
+
+
+async def test_a_slow_store_ends_no_connection(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time that a kept connection has begins with its last answer: what is under way may take longer."""
+    await answers(served, [post(form(0)), CLOSE])
+    owed: list[tuple[Update, Answer]] = []
+    monkeypatch.setattr(MemoryTransport, "submit", lambda _self, update, answer: owed.append((update, answer)))
+    monkeypatch.setattr("hub.server.head.HEAD_TIMEOUT", 0.01)
+    monkeypatch.setattr("hub.server.head.LOOK_AGAIN", 0.01)
+    look, looks = HeadBounds._look, []
+
+    def looked(bounds: HeadBounds) -> None:
+        looks.append(bounds)
+        look(bounds)
+
+    monkeypatch.setattr(HeadBounds, "_look", looked)
+    reader, writer = await served.raw(post(form(1)))
+    await until(lambda: len(looks) > 2)
+    ((update, answer),) = owed
+    answer(Receipt(1, update.id))
+    async with asyncio.timeout(DEADLINE):
+        assert await reader.readuntil(b"\r\n\r\n1")
     writer.close()
 
 

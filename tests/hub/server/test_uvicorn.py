@@ -78,5 +78,5 @@ def test_the_rest() -> None:
     """The state that all connections share, status lines, and the middleware whose effect we want without its call."""
     assert (STATUS_LINE[200], STATUS_LINE[507]) == (b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 507 Insufficient Storage\r\n")
     state = ServerState()
-    assert {"total_requests", "connections", "tasks", "default_headers"} <= vars(state).keys()
+    assert {"connections", "tasks", "default_headers"} <= vars(state).keys()
     assert list(inspect.signature(ProxyHeadersMiddleware.__init__).parameters)[1:3] == ["app", "trusted_hosts"]
