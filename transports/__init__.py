@@ -25,6 +25,7 @@ from transports.contract import (
     TransportUnavailable,
     Update,
     Visibility,
+    tuple_of,
 )
 from transports.grouping import awaited
 from transports.presence import DEAD, Presence
@@ -55,6 +56,7 @@ __all__ = [
     "Visibility",
     "awaited",
     "open_transport",
+    "tuple_of",
 ]
 
 

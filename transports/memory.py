@@ -25,6 +25,7 @@ from transports.contract import (
     Transport,
     TransportClosed,
     Update,
+    tuple_of,
 )
 from transports.grouping import settle
 from transports.presence import LocalPresence
@@ -118,7 +119,7 @@ class MemoryTransport(Transport):
                 raise IdempotencyConflict
             return Receipt(first.position, first.update.id, repeated=True)
         position = self._last[0] + 1
-        entry, slot, size = Entry(position, update), (position - 1) % self._size, _size(update)
+        entry, slot, size = tuple_of(Entry, (position, update)), (position - 1) % self._size, _size(update)
         if slot == len(self._ring):
             self._ring.append(entry)
             self._sizes.append(size)
@@ -138,7 +139,7 @@ class MemoryTransport(Transport):
             self._forget_oldest(self._slot(self._first))
         if self._asleep:
             self._wake()
-        return Receipt(position, event_id)
+        return tuple_of(Receipt, (position, event_id, False))
 
     def _note_topics(self, topics: Sequence[str], position: Position) -> None:
         for topic in topics:

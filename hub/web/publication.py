@@ -9,7 +9,7 @@ from hashlib import sha256
 from hub.matching.matchers import MAX_TOPIC, Matching, invalid_character
 from hub.problems import Problem
 from hub.web.forms import decoded, pairs
-from transports import EARLIEST, Update
+from transports import EARLIEST, Update, tuple_of
 
 MAX_TOPICS = 1000
 URNS = 128
@@ -104,7 +104,8 @@ class KnownForms:
         except UnicodeDecodeError:
             raise Problem(400, _NOT_UTF8) from None
         topics, private, event_type, retry = known
-        return Update(_id(name) if name else _random_urn(), topics, text, private, event_type, retry)
+        name = _id(name) if name else _random_urn()
+        return tuple_of(Update, (name, topics, text, private, event_type, retry, None, None))
 
     def _judged(self, body: bytes, beside: bytes) -> Update:
         update = update_from(parse_form(body), self._matching)

@@ -27,6 +27,7 @@ from transports.contract import (
     TransportFull,
     TransportReplaced,
     TransportUnavailable,
+    tuple_of,
 )
 from transports.episode import Episode
 from transports.lmdb.environment import Environment, Locked, Options, unlocked
@@ -185,7 +186,7 @@ class Store:
             if key:
                 keys[key] = Entry(position, update)
             topics += [(topic_key(topic), at) for topic in update.topics]
-            results.append(Receipt(position, update.id))
+            results.append(tuple_of(Receipt, (position, update.id, False)))
         # One call for each table: each LMDB call may wait for the GIL.
         _put_all(txn, self._environment.tables.updates, updates, append=True)
         _put_all(txn, self._environment.tables.ids, ids)

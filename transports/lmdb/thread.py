@@ -23,7 +23,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from transports.contract import Entry, Receipt, TransportClosed, TransportError, TransportUnavailable, Update
+from transports.contract import Entry, Receipt, TransportClosed, TransportError, TransportUnavailable, Update, tuple_of
 from transports.grouping import Told, next_group, settle
 
 READS = 64
@@ -135,7 +135,7 @@ class CommitThread(Generic[S]):
 
     def append(self, record: Record, receipt: asyncio.Future[Receipt] | Told[Receipt]) -> None:
         """Queue it; ``receipt`` may get a `TransportError`. Raises `TransportUnavailable` while all is stuck."""
-        self._queue_up(Append(receipt, self._loop.time() + PATIENCE, record))
+        self._queue_up(tuple_of(Append, (receipt, self._loop.time() + PATIENCE, record)))
 
     def call(self, task: Callable[[], T]) -> asyncio.Future[T]:
         """Queue it. The future may raise `TransportError`; this raises `TransportUnavailable` while all is stuck."""
@@ -224,7 +224,7 @@ class CommitThread(Generic[S]):
         except Exception as error:
             results = [error] * len(records)
         entries = [
-            Entry(result.position, record.update)
+            tuple_of(Entry, (result.position, record.update))
             for record, result in zip(records, results, strict=True)
             if isinstance(result, Receipt) and not result.repeated
         ]

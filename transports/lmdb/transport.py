@@ -25,6 +25,7 @@ from transports.contract import (
     TransportClosed,
     TransportUnavailable,
     Update,
+    tuple_of,
 )
 from transports.grouping import Told
 from transports.lmdb.directory import Parameters, in_use, make, network_file_system, unusable
@@ -273,7 +274,7 @@ def _submit(worker: CommitThread[Store], update: Update, answer: Answer) -> None
 def record_of(update: Update) -> Record:
     """What the thread needs to store it now."""
     key = digest(update.idempotency_key) if update.idempotency_key else b""
-    return Record(update, row_of(update, int(time.time() * 1000)), digest(update.id), key)
+    return tuple_of(Record, (update, row_of(update, int(time.time() * 1000)), digest(update.id), key))
 
 
 class LMDBIndex(TopicIndex):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from asyncpg import exceptions as said
 
-from transports.contract import IdempotencyConflict, Position, Receipt, TransportError, Update
+from transports.contract import IdempotencyConflict, Position, Receipt, TransportError, Update, tuple_of
 from transports.grouping import J, Told, settle
 from transports.line import Line
 from transports.postgres.server import OUTSIDE, Server, drop, translated, undisturbed
@@ -113,7 +113,8 @@ class Appends(_ServerLine[Append]):
                 raise  # the server has said that it did not do it
             places = await self._places_after_all(texts, ids, error)
             receipts = [
-                error if at is None else Receipt(at, job.update.id) for job, at in zip(sent, places, strict=True)
+                error if at is None else tuple_of(Receipt, (at, job.update.id, False))
+                for job, at in zip(sent, places, strict=True)
             ]
             return [
                 self._translated(each) if isinstance(each, Exception) else each
@@ -151,7 +152,7 @@ class Appends(_ServerLine[Append]):
             else:
                 position += 1
                 self._own.keep(position, job.text, job.update)
-                receipts.append(Receipt(position, job.update.id))
+                receipts.append(tuple_of(Receipt, (position, job.update.id, False)))
         self._newest = position
         return receipts
 

@@ -27,7 +27,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from transports.contract import TransportError, TransportFull, TransportUnavailable
+from transports.contract import TransportError, TransportFull, TransportUnavailable, tuple_of
 from transports.grouping import Told
 from transports.line import Line
 from transports.redis.routes import Command, RedisConnection, Route, drop, exchange
@@ -85,7 +85,7 @@ class Pipeline(Line[Job]):
 
     def send(self, reply: "asyncio.Future[Any] | Told[Any]", command: Command) -> None:
         """Queue a command; ``reply`` is set to what `ask` returns or raises. Raises `TransportClosed`."""
-        self.put(Job(reply, command))
+        self.put(tuple_of(Job, (reply, command)))
 
     async def _do(self, group: list[Job]) -> list[Any]:
         replies = await self._replies([job.command for job in group])

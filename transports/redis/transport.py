@@ -36,6 +36,7 @@ from transports.contract import (
     TransportUnavailable,
     Update,
     outcome_of,
+    tuple_of,
 )
 from transports.episode import Seldom, clocks_apart
 from transports.grouping import Told, awaited
@@ -267,7 +268,8 @@ class RedisTransport(Transport):
         entries: list[Entry] = []
         for raw in raws:
             try:
-                entries.append(Entry(raw.position, self._own.update(raw.position, raw.fields[b"update"])))
+                update = self._own.update(raw.position, raw.fields[b"update"])
+                entries.append(tuple_of(Entry, (raw.position, update)))
             except NO_UPDATE as error:
                 self._skipped.add(stream_id(raw.position), error)
         return entries
@@ -336,7 +338,7 @@ _MEANT = {
 def _receipt_of(reply: Any, update: Update) -> Receipt | BaseException:
     """What the script's reply says of an append."""
     if isinstance(reply, bytes):
-        return Receipt(position_from(reply), update.id)
+        return tuple_of(Receipt, (position_from(reply), update.id, False))
     if isinstance(reply, BaseException):
         return reply
     try:
