@@ -18,8 +18,8 @@ _as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 """`json.dumps` with arguments makes an encoder for each call, which takes as long as what it is for."""
 
 tuple_of = tuple.__new__
-"""Makes a `NamedTuple` of all its values, past its own ``__new__``, which is a step of Python: a publication takes three
-to five of them, together a twentieth of what it costs in memory.
+"""Makes a `NamedTuple` of all its values, past its own ``__new__``, which is a step of Python: a publication takes
+three to five of them, together a twentieth of what it costs in memory.
 """
 
 EARLIEST = "earliest"
