@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from itertools import compress
+from json.encoder import encode_basestring as quoted
 from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 from transports.presence import Presence
@@ -14,8 +15,9 @@ from transports.urls import redact
 Position = int
 """Where an entry stands in the log: larger is later, 0 is before the first."""
 
-_as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-"""`json.dumps` with arguments makes an encoder for each call, which takes as long as what it is for."""
+_as_json = json.JSONEncoder(ensure_ascii=False).encode
+_BARE = (None,) * 4
+"""What is behind the fields that each `Update` has, in nearly all of them."""
 
 tuple_of = tuple.__new__
 """Makes a `NamedTuple` of all its values, past its own ``__new__``, which is a step of Python: a publication takes
@@ -63,8 +65,13 @@ class Update(NamedTuple):
 
     def to_json(self) -> bytes:
         """UTF-8 JSON that any program can read: an object of the fields that are set."""
-        fields = {name: value for name, value in zip(self._fields, self, strict=True) if value is not None}
-        return _as_json(fields).encode()
+        topics = ",".join(map(quoted, self.topics))
+        private = "true" if self.private else "false"
+        text = f'{{"id":{quoted(self.id)},"topics":[{topics}],"data":{quoted(self.data)},"private":{private}'
+        if self[4:] != _BARE:
+            for name, value in zip(self._fields[4:], self[4:], strict=True):
+                text += "" if value is None else f',"{name}":{_as_json(value)}'
+        return f"{text}}}".encode()
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
