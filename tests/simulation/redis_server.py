@@ -243,9 +243,6 @@ class Link:
     async def can_read(self) -> bool:
         return False
 
-    def pack_commands(self, commands: Any) -> Any:
-        return list(commands)
-
     async def send_packed_command(self, commands: Any, check_health: bool = True) -> None:
         if not self.is_connected:
             raise RedisConnectionError("Connection closed by server.")

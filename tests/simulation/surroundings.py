@@ -48,6 +48,7 @@ def installed(world: World, file: File, redis: redis_server.Server, postgres: po
     _descriptors(world)
     _lmdb(world, file)
     put(transports.redis.url.Parameters, route=lambda self, key: redis_server.Route(redis))
+    put(transports.redis.routes, packed=list)
     _postgres(postgres)
 
 

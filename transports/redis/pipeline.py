@@ -44,15 +44,11 @@ class NotReplicated(ResponseError):
 
 
 class Job(NamedTuple):
-    """A command, and the future of its reply."""
+    """A command, the future of its reply, and the bytes of what is large in it."""
 
     future: asyncio.Future[Any] | Told[Any]
     command: Command
-
-    @property
-    def size(self) -> int:
-        """Bytes of its arguments."""
-        return sum(len(part) for part in self.command if isinstance(part, bytes))
+    size: int
 
 
 class Pipeline(Line[Job]):
@@ -80,12 +76,12 @@ class Pipeline(Line[Job]):
     async def ask(self, *command: Any) -> Any:
         """The reply. Raises `TransportUnavailable`, `TransportClosed`. Cancelled, the command may still take place."""
         reply = asyncio.get_running_loop().create_future()
-        self.send(reply, command)
+        self.send(reply, command, sum(len(part) for part in command if isinstance(part, bytes)))
         return await reply
 
-    def send(self, reply: "asyncio.Future[Any] | Told[Any]", command: Command) -> None:
+    def send(self, reply: "asyncio.Future[Any] | Told[Any]", command: Command, size: int) -> None:
         """Queue a command; ``reply`` is set to what `ask` returns or raises. Raises `TransportClosed`."""
-        self.put(tuple_of(Job, (reply, command)))
+        self.put(tuple_of(Job, (reply, command, size)))
 
     async def _do(self, group: list[Job]) -> list[Any]:
         replies = await self._replies([job.command for job in group])

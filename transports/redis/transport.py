@@ -161,7 +161,7 @@ class RedisTransport(Transport):
                     self._own.keep(receipt.position, text, update)
                 answer(receipt)
 
-        self._open().writes.send(Told(replied), command)
+        self._open().writes.send(Told(replied), command, len(text))
 
     async def _append_for_the_oldest(self, command: Sequence[Any]) -> Any:
         """Make room on a server that has no memory left, and try again. Raises `TransportFull` when that is no help.
