@@ -2,7 +2,6 @@
 
 import sys
 from pathlib import Path
-from statistics import median
 
 from bench.publishing import Publishing, compare
 from bench.servers import KEY, Kind, mercure
@@ -32,13 +31,12 @@ def started_by(name: str, program: str) -> Kind:
 
 
 def compared(restarts: int, repetitions: int) -> dict[str, Publishing]:
-    """With metrics (``counted``) and without; the medians.
+    """With metrics (``counted``) and without: the medians of one pair of processes.
 
-    Where a process has its memory makes it some percent faster or slower than its like, so there are several of each.
+    Where a process has its memory makes it some percent faster or slower than its like. So there are several pairs, and
+    it is the one in the middle, by what the counting costs it.
     """
     kinds = [started_by("counted", COUNTED), started_by("uncounted", UNCOUNTED)]
-    found: dict[str, list[Publishing]] = {}
-    for _ in range(restarts):
-        for (name, _), sample in compare(kinds, [PUBLISHERS], repetitions).items():
-            found.setdefault(name, []).append(sample)
-    return {name: Publishing(*map(median, zip(*samples, strict=True))) for name, samples in found.items()}
+    pairs = [compare(kinds, [PUBLISHERS], repetitions, piece=0.2) for _ in range(restarts)]
+    pairs.sort(key=lambda pair: pair["counted", PUBLISHERS].cost / pair["uncounted", PUBLISHERS].cost)
+    return {name: found for (name, _), found in pairs[restarts // 2].items()}

@@ -9,7 +9,7 @@ from bench.load import Latency, Load
 from bench.servers import Kind, Server
 
 PIECE = 0.8
-"""Seconds that one repetition should take."""
+"""Seconds that one repetition takes, about."""
 
 
 class Publishing(NamedTuple):
@@ -39,8 +39,10 @@ def timed(load: Load, count: int, pool: str) -> tuple[float, Latency]:
     return count / (report["answered"] - report["began"]), report[pool]
 
 
-def compare(kinds: Sequence[Kind], publishers: Sequence[int], repetitions: int) -> dict[tuple[str, int], Publishing]:
-    """Every server with each number of publishers, in turn; the median."""
+def compare(
+    kinds: Sequence[Kind], publishers: Sequence[int], repetitions: int, piece: float = PIECE
+) -> dict[tuple[str, int], Publishing]:
+    """Every server with each number of publishers, in turn; the median. ``piece``: seconds of a repetition."""
     found: dict[tuple[str, int], list[Publishing]] = {}
     with ExitStack() as stack:
         servers = [stack.enter_context(kind.running()) for kind in kinds]
@@ -49,7 +51,7 @@ def compare(kinds: Sequence[Kind], publishers: Sequence[int], repetitions: int) 
         for server, load in zip(servers, loads, strict=True):
             for number in publishers:
                 load.pool(f"publish{number}", number, server.client.publish)
-                counts[server.name, number] = round(PIECE * publish(server, load, 300, f"publish{number}").rate)
+                counts[server.name, number] = round(piece * publish(server, load, 300, f"publish{number}").rate)
         for _ in range(repetitions):
             for number in publishers:
                 for server, load in zip(servers, loads, strict=True):
