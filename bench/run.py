@@ -114,7 +114,7 @@ def publish(servers: Servers, quick: bool) -> Iterator[Figure]:
 
 
 def metrics(_servers: Servers, _quick: bool) -> Iterator[Figure]:
-    for name, found in counting.compared(7, 21).items():
+    for name, found in counting.compared(11, 13).items():
         yield f"metrics/{name}/cost", found.cost
 
 

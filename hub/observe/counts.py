@@ -52,22 +52,22 @@ class Ended(StrEnum):
 class Histogram:
     """Cells: one for each bucket, then the sum in microseconds, which is written at each `flush`."""
 
-    __slots__ = ("_at", "_before", "_cells", "_sum")
+    __slots__ = ("_before", "_cells", "_sum")
 
     SIZE = len(BOUNDS) + 2
 
     def __init__(self, cells: memoryview, at: int) -> None:
-        self._cells, self._at = cells, at
-        self._before = cells[at + len(BOUNDS) + 1]
+        self._cells = cells[at : at + self.SIZE]
+        self._before = self._cells[-1]
         self._sum = 0.0
 
     def observe(self, seconds: float) -> None:
         """A quarter of a microsecond; with the sum in its cell it would be twice as much."""
-        self._cells[self._at + bisect_left(BOUNDS, seconds)] += 1
+        self._cells[bisect_left(BOUNDS, seconds)] += 1
         self._sum += seconds
 
     def flush(self) -> None:
-        self._cells[self._at + len(BOUNDS) + 1] = self._before + int(self._sum * _MICROSECONDS)
+        self._cells[-1] = self._before + int(self._sum * _MICROSECONDS)
 
 
 GAUGES = ("subscribers", "behind")
