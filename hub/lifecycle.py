@@ -50,12 +50,14 @@ class Lifecycle:
     def __init__(self) -> None:
         self.state = State.OPENING
         self.serving = False
+        """Whether ``state`` is SERVING: no property, for it is asked for each publication."""
         self._reached = {state: asyncio.Event() for state in State}
         """Set for each state that was reached or left behind."""
         self._held = 0
         self.publishing = 0
         """Appends under way, which `published` waits for."""
         self._quiet: asyncio.Event | None = None
+        """From the first `published` on that had to wait."""
 
     @property
     def holds_store(self) -> bool:

@@ -111,15 +111,14 @@ class MemoryTransport(Transport):
         answer(self._append(update))
 
     def _append(self, update: Update) -> Receipt:
-        if not self._open:
-            raise TransportClosed
+        self._must_be_open()
         event_id, key = update.id, update.idempotency_key
         if key and (first := self._keys.get(key)) is not None:
             if first.update.fingerprint != update.fingerprint:
                 raise IdempotencyConflict
             return Receipt(first.position, first.update.id, repeated=True)
         position = self._last[0] + 1
-        entry, slot, size = tuple_of(Entry, (position, update)), (position - 1) % self._size, _size(update)
+        entry, slot, size = tuple_of(Entry, (position, update)), self._slot(position), _size(update)
         if slot == len(self._ring):
             self._ring.append(entry)
             self._sizes.append(size)
@@ -147,8 +146,7 @@ class MemoryTransport(Transport):
                 self._topics[topic] = [position]
             else:
                 standing.append(position)
-                many = len(standing)
-                if many > GONE and standing[many // 8] < self._first:
+                if len(standing) > GONE and standing[len(standing) // 8] < self._first:
                     del standing[: bisect_left(standing, self._first)]
 
     def _forget_oldest(self, slot: int) -> None:
@@ -161,7 +159,7 @@ class MemoryTransport(Transport):
         event_id = update.id
         if update.idempotency_key:
             del self._keys[update.idempotency_key]
-        if self._again and (again := self._again.get(event_id)):
+        if again := self._again.get(event_id):
             self._ids[event_id] = again.pop(0)
             if not again:
                 del self._again[event_id]

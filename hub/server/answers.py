@@ -51,7 +51,7 @@ class Turn:
     def __init__(self) -> None:
         self._writing: list[Owing] = []
         self.expected = False
-        """Whether what is owed is written in this turn."""
+        """Whether what is owed is written in this turn: looked at for each request, before `expect`."""
 
     @classmethod
     def of(cls, loop: asyncio.AbstractEventLoop) -> "Turn":
@@ -63,9 +63,8 @@ class Turn:
 
     def expect(self) -> None:
         """There may be answers soon: they are written before what is put on the loop's list from now on."""
-        if not self.expected:
-            self.expected = True
-            asyncio.get_running_loop().call_soon(self._write)
+        self.expected = True
+        asyncio.get_running_loop().call_soon(self._write)
 
     def add(self, connection: Owing) -> None:
         """It has answers to write."""

@@ -120,6 +120,7 @@ class State(Enum):
 
 
 _REFUSED = State.REFUSED
+"""For what is asked for each segment: Python 3.11 takes a step of Python to find a member of an `Enum`."""
 
 
 class _Request(NamedTuple):

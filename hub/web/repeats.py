@@ -97,19 +97,15 @@ class Usual:
     after: bytes
     again: Again
     epoch: int
-    digits: int
-    """Where they begin."""
-    rest: int
-    """Bytes behind them."""
 
     def request_in(self, data: bytes) -> KnownRequest | None:
         """The request that ``data`` begins with; None: the head is another one, or not whole."""
-        at = self.digits
+        at = len(self.before)
         stop = data.find(b"\r", at, at + MAX_DIGITS + 1)
         digits = data[at:stop]
         if not (data.startswith(self.before) and data.startswith(self.after, stop) and digits.isdigit()):
             return None
-        begin = stop + self.rest
+        begin = stop + len(self.after)
         return self.again, None, begin, begin + int(digits)
 
 
@@ -135,8 +131,7 @@ class Repeats:
         if head.idempotency_key is not None:
             return None
         at = data.find(_LENGTH) + len(_LENGTH)
-        after = data[data.find(b"\r", at) : head.end]
-        return Usual(data[:at], after, again, self.epoch, at, len(after))
+        return Usual(data[:at], data[data.find(b"\r", at) : head.end], again, self.epoch)
 
     def remember(self, scheme: str | None, head: Head, again: Again) -> None:
         """From now on the head is known, if that may be."""

@@ -113,8 +113,7 @@ class Appends(_ServerLine[Append]):
                 raise  # the server has said that it did not do it
             places = await self._places_after_all(texts, ids, error)
             receipts = [
-                error if at is None else tuple_of(Receipt, (at, job.update.id, False))
-                for job, at in zip(sent, places, strict=True)
+                error if at is None else Receipt(at, job.update.id) for job, at in zip(sent, places, strict=True)
             ]
             return [
                 self._translated(each) if isinstance(each, Exception) else each
