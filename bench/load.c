@@ -3,7 +3,7 @@
    load HOST PORT
 
    Commands are lines on stdin, each is answered by one line of JSON on stdout:
-     pool NAME CONNECTIONS FILE    clients on kept-alive connections that send the request in FILE
+     pool NAME CONNECTIONS FILE    clients on kept-alive connections that send the requests in FILE, one after the other
      open COUNT WINDOW EVENTS FILE COUNT more subscribers, the nth sending the nth request of FILE; answered when the
                                    last one has its response head. WINDOW: how many may be without one at a time
      complete SECONDS              answered when each subscriber has EVENTS events (of the newest `open`)
@@ -56,12 +56,18 @@ struct subscriber {
     uint64_t due, begun;
 };
 
+struct request { char *bytes, *stamp; size_t size; }; /* the stamp: where its time stands, or NULL */
+struct requests { char *file; struct request *all; uint32_t count; };
+
 struct pool;
-struct client { struct source source; struct pool *pool; size_t sent, got; uint64_t due; char answer[ANSWER + 1]; };
+struct client {
+    struct source source; struct pool *pool; struct request *request; size_t sent, got; uint64_t due;
+    char answer[ANSWER + 1];
+};
 
 struct pool {
-    char name[32], *request;
-    size_t size; long stamp;    /* where the request's time stands, -1: nowhere */
+    char name[32];
+    struct requests requests;
     int clients; struct client client[MAX_CLIENTS];
     double rate; uint64_t begun, count, issued, answers, failed;
     struct histogram latency;
@@ -71,7 +77,7 @@ static struct sockaddr_storage target; static socklen_t target_size; static int 
 static int epoll, timer;
 static struct subscriber **subscribers; static uint32_t opened, wanted, heads, window, refused, lost, unready;
 static uint64_t opening_since, last_event, last_answer, began; static int closing;
-static char **requests; static size_t *request_sizes; static uint32_t request_count;
+static struct requests subscriptions;
 static struct pool *pools[MAX_POOLS]; static int pool_count;
 static uint64_t events; static struct histogram latency, connecting;
 static uint32_t complete, each;
@@ -159,9 +165,9 @@ static void subscriber_over(struct subscriber *subscriber) {
 }
 
 static void send_head(struct subscriber *subscriber) {
-    uint32_t number = subscriber->number % request_count;
-    ssize_t sent = send(subscriber->source.fd, requests[number], request_sizes[number], MSG_NOSIGNAL);
-    if (sent != (ssize_t)request_sizes[number]) { subscriber_over(subscriber); return; }
+    struct request *request = &subscriptions.all[subscriber->number % subscriptions.count];
+    ssize_t sent = send(subscriber->source.fd, request->bytes, request->size, MSG_NOSIGNAL);
+    if (sent != (ssize_t)request->size) { subscriber_over(subscriber); return; }
     subscriber->source.state = HEAD;
     /* Edges: otherwise the kernel looks at each descriptor a second time after it was read. */
     watch(&subscriber->source, EPOLLIN | EPOLLET, EPOLL_CTL_MOD);
@@ -241,27 +247,27 @@ static void connect_client(struct client *client) {
 }
 
 static void write_rest(struct client *client) {
-    struct pool *pool = client->pool;
-    ssize_t sent = send(client->source.fd, pool->request + client->sent, pool->size - client->sent, MSG_NOSIGNAL);
+    struct request *request = client->request;
+    ssize_t sent = send(client->source.fd, request->bytes + client->sent, request->size - client->sent, MSG_NOSIGNAL);
     if (sent > 0) client->sent += (size_t)sent;
     /* Before it is connected, too. */
-    watch(&client->source, client->sent < pool->size ? EPOLLIN | EPOLLOUT : EPOLLIN, EPOLL_CTL_MOD);
+    watch(&client->source, client->sent < request->size ? EPOLLIN | EPOLLOUT : EPOLLIN, EPOLL_CTL_MOD);
 }
 
-static void request(struct client *client, uint64_t due) {
+static void send_next(struct client *client, uint64_t due) {
     struct pool *pool = client->pool;
+    struct request *request = client->request = &pool->requests.all[pool->issued++ % pool->requests.count];
     client->due = due;
     client->sent = client->got = 0;
     client->source.state = BUSY;
-    pool->issued++;
-    if (pool->stamp >= 0) {
+    if (request->stamp) {
         char digits[DIGITS + 1];
         snprintf(digits, sizeof digits, "%016lx", due);
-        memcpy(pool->request + pool->stamp + 1, digits, DIGITS);
+        memcpy(request->stamp + 1, digits, DIGITS);
     }
-    ssize_t sent = send(client->source.fd, pool->request, pool->size, MSG_NOSIGNAL);
+    ssize_t sent = send(client->source.fd, request->bytes, request->size, MSG_NOSIGNAL);
     client->sent = sent > 0 ? (size_t)sent : 0;
-    if (client->sent < pool->size) watch(&client->source, EPOLLIN | EPOLLOUT, EPOLL_CTL_MOD);
+    if (client->sent < request->size) watch(&client->source, EPOLLIN | EPOLLOUT, EPOLL_CTL_MOD);
 }
 
 static uint64_t next_due(const struct pool *pool) {
@@ -275,7 +281,7 @@ static void drive(struct pool *pool) {
         if (client->source.state != IDLE) continue;
         uint64_t time = now(), due = pool->rate > 0 ? next_due(pool) : time;
         if (due > time) return;
-        request(client, due);
+        send_next(client, due);
     }
 }
 
@@ -325,22 +331,22 @@ static char *contents(const char *path, size_t *size) {
     return text;
 }
 
-static void read_requests(const char *path) {
-    static char *text;
+/* One after the other, each with as much of a body as its Content-Length says. */
+static struct requests requests_in(const char *path) {
     size_t size;
-    if (text) { free(text); free(requests); free(request_sizes); }
-    text = contents(path, &size);
-    request_count = 0;
-    for (char *at = text; (at = strstr(at, "\r\n\r\n")); at += 4) request_count++;
-    requests = calloc(request_count + 1, sizeof *requests);
-    request_sizes = calloc(request_count + 1, sizeof *request_sizes);
-    char *at = text;
-    for (uint32_t number = 0; number < request_count; number++) {
-        char *end = strstr(at, "\r\n\r\n") + 4;
-        requests[number] = at;
-        request_sizes[number] = (size_t)(end - at);
-        at = end;
+    struct requests found = {.file = contents(path, &size)};
+    char *at = found.file, *end = at + size, *body;
+    while ((body = strstr(at, "\r\n\r\n"))) {
+        *body = 0; /* it is looked for in this head alone: there may be 10,000 */
+        char *length = strcasestr(at, "\ncontent-length:"), *next = body + 4 + (length ? atol(length + 16) : 0);
+        *body = '\r';
+        if (next > end) next = end;
+        size_t whole = (size_t)(next - at);
+        found.all = realloc(found.all, (found.count + 1) * sizeof *found.all);
+        found.all[found.count++] = (struct request){at, memmem(at, whole, "@0000000000000000", DIGITS + 1), whole};
+        at = next;
     }
+    return found;
 }
 
 static struct pool *pool_named(const char *name) {
@@ -354,9 +360,7 @@ static void add_pool(const char *name, int clients, const char *path) {
     if (clients > MAX_CLIENTS || pool_count == MAX_POOLS) { fprintf(stderr, "load: too many clients\n"); exit(1); }
     struct pool *pool = pools[pool_count++] = calloc(1, sizeof *pool);
     snprintf(pool->name, sizeof pool->name, "%s", name);
-    pool->request = contents(path, &pool->size);
-    char *stamp = strstr(pool->request, "@0000000000000000");
-    pool->stamp = stamp ? stamp - pool->request : -1;
+    pool->requests = requests_in(path);
     pool->clients = clients;
     for (int number = 0; number < clients; number++) {
         pool->client[number].pool = pool;
@@ -402,7 +406,9 @@ static void command(char *line) {
     int clients;
     if (sscanf(line, "pool %31s %d %4095[^\n]", name, &clients, path) == 3) add_pool(name, clients, path);
     else if (sscanf(line, "open %lu %u %u %4095[^\n]", &count, &window, &each, path) == 4) {
-        read_requests(path);
+        free(subscriptions.file);
+        free(subscriptions.all);
+        subscriptions = requests_in(path);
         wanted = opened + (uint32_t)count;
         subscribers = realloc(subscribers, wanted * sizeof *subscribers);
         opening_since = now();

@@ -79,8 +79,9 @@ class Load:
     def cpu(self) -> float:
         return cpu_seconds(self._process.pid)
 
-    def pool(self, name: str, clients: int, request: bytes) -> None:
-        self._do(f"pool {name} {clients} {self._file(name, request)}")
+    def pool(self, name: str, clients: int, requests: bytes) -> None:
+        """So many clients; ``requests`` go out one after the other, by whoever is free, and again from the first."""
+        self._do(f"pool {name} {clients} {self._file(name, requests)}")
 
     def open(self, count: int, heads: Sequence[bytes], events: int = 0, window: int = WINDOW) -> float:
         """So many subscribers; the seconds until each had its response head. ``events``: see `complete`."""

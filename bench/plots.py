@@ -13,6 +13,7 @@ COLOURS = {
     "memory": "#2563eb",
     "lmdb": "#0ea5e9",
     "redis": "#38bdf8",
+    "postgresql": "#1e3a8a",
     "write() loop": "#6b7280",
     "Nchan": "#f59e0b",
     "sse-starlette": "#ef4444",
@@ -97,7 +98,8 @@ def _memory(axes: Sequence[Axes], figures: Figures) -> None:
 
 
 def _publishing(axes: Sequence[Axes], figures: Figures) -> None:
-    found, numbers = section(figures, "publish"), ("1", "16", "64")
+    found = {place: value for place, value in section(figures, "publish").items() if place[0] in COLOURS}
+    numbers = ("1", "16", "64")
     titles = {"rate": "publishes a second: more is better", "cost": "CPU-µs for a publish: less is better"}
     for each, (what, title) in zip(axes, titles.items(), strict=True):
         for name, values in _series(found, [(number,) for number in numbers], what).items():

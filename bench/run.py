@@ -24,6 +24,7 @@ from bench.servers import (
     go_hub,
     hub,
     nchan,
+    of_lengths,
     own_patterns,
     postgresql,
     private_topics,
@@ -107,7 +108,9 @@ def idle(servers: Servers, quick: bool) -> Iterator[Figure]:
 
 
 def publish(servers: Servers, quick: bool) -> Iterator[Figure]:
-    numbers, kinds = ([1, 64], [LMDB]) if quick else ([1, 16, 64], [*servers.stored, *servers.others])
+    numbers, kinds = ([1, 64], [LMDB])
+    if not quick:
+        numbers, kinds = [1, 16, 64], [*servers.stored, of_lengths(MEMORY), *servers.others]
     # What is beside a hub in the processor moves a single sample by a quarter.
     for (name, number), found in publishing.compare(kinds, numbers, 3 if quick else 9).items():
         for what, value in found._asdict().items():

@@ -50,6 +50,7 @@ class Client:
 
     subscribe: bytes
     publish: bytes
+    """One request, or several that are sent in turn."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,10 @@ class Mercure:
         credentials = [bearer(token)] if token else []
         return head("GET", f"{self.path}?topic={topic}", *credentials, *fields, host=self.host)
 
-    def publish(self) -> bytes:
+    def publish(self, data: str = DATA) -> bytes:
         """A private update, so that the grants are looked at as well."""
         form = "Content-Type: application/x-www-form-urlencoded"
-        body = f"topic={TOPIC}&data={DATA}&private=on"
+        body = f"topic={TOPIC}&data={data}&private=on"
         return post(self.path, body, bearer(self.token), form, host=self.host)
 
     def client(self) -> Client:
@@ -179,6 +180,13 @@ def hub(name: str, transport_url: str, *flags: str) -> Kind:
 
     environment = {"MERCURE_PUBLISHER_JWT_KEY": KEY, "MERCURE_SUBSCRIBER_JWT_KEY": KEY, "MERCURE_ANONYMOUS": "1"}
     return Kind(name, command, lambda: mercure().client(), environment, url=transport_url)
+
+
+def of_lengths(kind: Kind) -> Kind:
+    """The same hub, to which each update in turn has data of another length, on average of `DATA`'s."""
+    lengths = range(len(STAMP), 2 * len(DATA) - len(STAMP) + 1, 2)
+    client = Client(mercure().subscribe(), b"".join(mercure().publish(STAMP.ljust(length, ".")) for length in lengths))
+    return replace(kind, name=f"{kind.name}, lengths vary", client=lambda: client)
 
 
 MEMORY = hub("memory", "memory://")

@@ -113,6 +113,26 @@ async def test_each_subscriber_sends_its_own_head() -> None:
     assert sorted(seen) == [b"/0", b"/0", b"/1", b"/1", b"/2", b"/2"]
 
 
+async def test_a_pool_sends_its_requests_in_turn() -> None:
+    """Requests of different lengths in one file go out whole, one after the other, and again from the first."""
+    seen: list[bytes] = []
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            fields = await reader.readuntil(b"\r\n\r\n")
+            seen.append(await reader.readexactly(int(fields.rpartition(b":")[2])))
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    bodies = ["one", "", STAMP, "four and " + STAMP]
+    async with server(take) as address:
+        with Load(address) as load:
+            await asyncio.to_thread(load.pool, "publish", 1, b"".join(post("/", body) for body in bodies))
+            load.start("publish", 0, 6)
+            assert await asyncio.to_thread(load.answered, "publish", 10.0)
+    assert [len(body) for body in seen] == [3, 0, 17, 26, 3, 0]
+    assert all(seen[place][-16:].isalnum() and int(seen[place][-16:], 16) for place in (2, 3)), "each has its own time"
+
+
 async def test_what_is_refused_is_reported() -> None:
     """A 401 is no subscriber, a 503 no publish."""
 
