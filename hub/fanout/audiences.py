@@ -8,9 +8,10 @@ wires.
 A push may be spread over several turns of the event loop, so that 10,000 writes hold nobody up. `begin` makes all
 members owed the bytes; each `push` gives them to some more. Until `pending` is False again:
 
-    the first ``_pushed`` of the direct members have got the bytes, all others are owed them,
-    a member that joins is owed them too, and one that leaves moves no other across the border: a gap before
-    ``_pushed`` is closed with the last of those that have got them, a gap behind it with the last of all (`leave`)
+    the first ``_written`` of the direct members and the first ``_told`` of the others have got the bytes, the rest of
+    both are owed them,
+    a member that joins is owed them too, and one that leaves moves no other across the border: a gap before it is
+    closed with the last of those that have got them, a gap behind it with the last of all (`leave`)
 
 Two things hold at every ``await``: a member of the lists has nothing buffered in this process, so that nothing is
 asked before a write; and a descriptor in the list is open and this member's. The kernel gives a closed number to the
@@ -55,9 +56,6 @@ class Audience:
 
     Two parallel lists serve the taken-over connections: walking a list of numbers is what the fan-out costs.
     A connection whose descriptor can't be written to directly stands in ``others``.
-
-    A push may be spread over several turns of the event loop. Until it is over, the first ``_pushed`` of the direct
-    members have got it, and all others are owed it, those as well who join meanwhile.
     """
 
     __slots__ = (
@@ -69,7 +67,8 @@ class Audience:
         "_others",
         "_patterns",
         "_payload",
-        "_pushed",
+        "_told",
+        "_written",
         "key",
         "last_push",
         "size",
@@ -86,7 +85,7 @@ class Audience:
         self._others: list[Member] = []
         self._payload: bytes | None = None
         self._framed = b""
-        self._pushed = 0
+        self._written = self._told = 0
         self.last_push = 0.0
         """Event loop time of the newest push, in seconds."""
         self.size = 0
@@ -121,25 +120,31 @@ class Audience:
         if slot is None:
             return
         member.slot = None
-        if not self._is_direct(member, slot):
-            _take_out(self._others, slot)
-            return
-        if self.pending and slot < self._pushed:
-            # The gap goes to the end of those who have got it, so that nobody gets it twice or never.
-            self._pushed -= 1
-            self._move(self._pushed, slot)
-            slot = self._pushed
-        self._move(len(self._direct) - 1, slot)
-        self._direct.pop()
-        self._descriptors.pop()
+        if self._is_direct(member, slot):
+            self._written = self._take_out(self._direct, slot, self._written)
+            self._descriptors.pop()
+        else:
+            self._told = self._take_out(self._others, slot, self._told)
 
     def _is_direct(self, member: Member, slot: int) -> bool:
         return slot < len(self._direct) and self._direct[slot] is member
 
-    def _move(self, slot: int, to: int) -> None:
+    def _take_out(self, members: list[Member], slot: int, reached: int) -> int:
+        """How many of them a push under way has reached then; ``reached``: before."""
+        if slot < reached:
+            # The gap goes to the end of those who have got it, so that nobody gets it twice or never.
+            reached -= 1
+            self._move(members, reached, slot)
+            slot = reached
+        self._move(members, len(members) - 1, slot)
+        members.pop()
+        return reached
+
+    def _move(self, members: list[Member], slot: int, to: int) -> None:
         if slot != to:
-            member = self._direct[to] = self._direct[slot]
-            self._descriptors[to] = self._descriptors[slot]
+            member = members[to] = members[slot]
+            if members is self._direct:
+                self._descriptors[to] = self._descriptors[slot]
             member.slot = to
 
     @property
@@ -150,12 +155,14 @@ class Audience:
     def owes(self, member: Member) -> bool:
         """Is a push under way that this live member has not got yet?"""
         slot = member.slot
-        return self.pending and not (slot is not None and self._is_direct(member, slot) and slot < self._pushed)
+        if slot is None:
+            return self.pending
+        return self.pending and slot >= (self._written if self._is_direct(member, slot) else self._told)
 
     def begin(self, payload: bytes, framed: bytes, now: float) -> None:
         """From now on, and until `push` is over with it, all members are owed these bytes. ``framed``: as a `chunk`."""
         self.last_push = now
-        self._payload, self._framed, self._pushed = payload, framed, 0
+        self._payload, self._framed, self._written, self._told = payload, framed, 0, 0
 
     def push(self, most: int) -> tuple[int, Sequence[Member]]:
         """Give the bytes to about so many of those who are owed them; the push is over when `pending` says so.
@@ -165,14 +172,16 @@ class Audience:
         payload = self._payload
         if payload is None:
             return 0, []
-        begin, end = self._pushed, min(self._pushed + most, len(self._direct))
+        begin, end = self._written, min(self._written + most, len(self._direct))
         slow = self._push_direct(self._framed, begin, end) if end > begin else []
-        self._pushed = end
-        if end < len(self._direct):
-            return end - begin, slow
-        self._payload, self._framed = None, b""
-        slow.extend(member for member in self._others if not member.wire.send(payload))
-        return end - begin + len(self._others), slow
+        self._written = end
+        written = end - begin
+        begin, end = self._told, min(self._told + most - written, len(self._others))
+        slow.extend(member for member in self._others[begin:end] if not member.wire.send(payload))
+        self._told = end
+        if self._written == len(self._direct) and self._told == len(self._others):
+            self._payload, self._framed, self._written, self._told = None, b"", 0, 0
+        return written + end - begin, slow
 
     def _push_direct(self, framed: bytes, begin: int, end: int) -> list[Member]:
         refused: list[tuple[int, int]] = []
@@ -311,13 +320,6 @@ class Audiences:
         yield from self._templates.of(topic)
         if self._url_patterns:
             yield from self._url_patterns.of(self._matching.place(topic) or "")
-
-
-def _take_out(members: list[Member], slot: int) -> None:
-    last = members.pop()
-    if slot < len(members):
-        members[slot] = last
-        last.slot = slot
 
 
 def _sent(wire: Wire, framed: bytes, count: int) -> bool:

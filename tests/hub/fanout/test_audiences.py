@@ -130,14 +130,32 @@ class Socketlike(TakenOver):
         self.descriptor = number
 
 
+class Indirect(ASGI):
+    """A wire without a descriptor that counts what is sent through it."""
+
+    __slots__ = ("_got", "_number")
+
+    def __init__(self, number: int, got: Counter[int]) -> None:
+        super().__init__(_nowhere, None)
+        self._number, self._got = number, got
+
+    def send(self, payload: bytes) -> bool:
+        self._got[self._number] += 1
+        return True
+
+
 @given(st.data())
 def test_whoever_is_live_gets_a_push_once(data: st.DataObject) -> None:
-    """However members come and go between the parts of a push: each that is live at its end got it once."""
+    """However members come and go between the parts of a push: each that is live at its end got it once.
+
+    Those whose descriptor is written to, and those that are sent to through their wire. No part is too large.
+    """
     audience = Audience(MATCHING, ((), ()))
-    readers = [Reader(Socketlike(number)) for number in range(12)]
+    got: Counter[int] = Counter()
+    direct = data.draw(st.lists(st.booleans(), min_size=12, max_size=12))
+    readers = [Reader(Socketlike(n) if is_direct else Indirect(n, got)) for n, is_direct in enumerate(direct)]
     for reader in readers[:8]:
         audience.join(reader)
-    got: Counter[int] = Counter()
 
     def write(descriptor: int, framed: bytes) -> int:
         got[descriptor] += 1
@@ -156,7 +174,10 @@ def test_whoever_is_live_gets_a_push_once(data: st.DataObject) -> None:
                 else:
                     assert audience.owes(reader) == (not got[number])
                     audience.leave(reader)
-            audience.push(data.draw(st.integers(min_value=1, max_value=4)))
+            most, before = data.draw(st.integers(min_value=1, max_value=4)), got.total()
+            assert audience.push(most) == (got.total() - before, [])
+            assert got.total() - before <= most
     assert {got[readers.index(reader)] for reader in readers if reader.slot is not None} <= {1}
-    assert [reader.slot for reader in audience._direct] == list(range(len(audience._direct)))
+    for members in (audience._direct, audience._others):
+        assert [reader.slot for reader in members] == list(range(len(members)))
     assert [reader.wire.descriptor for reader in audience._direct] == audience._descriptors
