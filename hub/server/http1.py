@@ -556,7 +556,7 @@ class HubProtocol(HttpToolsProtocol):
             return False
         scope: Any = cycle.scope
         # Not `self.headers`: the next request's may be coming in already.
-        if any(name == b"x-forwarded-proto" for name, _ in scope["headers"]):
+        if b"x-forwarded-proto" in dict(scope["headers"]):
             self._name_both_ends(scope)
             # What a trusted proxy says of the request, as uvicorn's middleware writes it into the scope of a hub behind
             # it: a coroutine that waits for nothing ends at its first step.
@@ -594,8 +594,7 @@ class HubProtocol(HttpToolsProtocol):
     def begin(self, headers: RawHeaders, first: bytes) -> None:
         """Send the head of a chunked response and its first bytes; `take_over` may follow."""
         cycle = self.cycle
-        chunked = (b"transfer-encoding", b"chunked")
-        self.transport.write(_head(200, *cycle.default_headers, *headers, chunked) + chunk(first))
+        self.transport.write(_stream_head((*cycle.default_headers, *headers)) + chunk(first))
         cycle.response_started = cycle.chunked_encoding = True
 
     def abort(self) -> None:
@@ -647,6 +646,12 @@ def _text_response(rejection: Rejection) -> bytes:
 
 def _head(status: int, *headers: tuple[bytes, bytes]) -> bytes:
     return b"%b%b\r\n" % (STATUS_LINE[status], b"".join([b"%b: %b\r\n" % header for header in headers]))
+
+
+@lru_cache(64)
+def _stream_head(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    """Made once a second for all who begin to listen."""
+    return _head(200, *headers, (b"transfer-encoding", b"chunked"))
 
 
 async def _nothing(*_: object) -> Any: ...

@@ -203,6 +203,19 @@ def test_a_1_0_hub_takes_no_token_from_the_query() -> None:
         hub(protocol="1.0", anonymous=True).subscriber(request(query=f"authorization={modern()}"))
 
 
+@given(
+    st.lists(st.sampled_from(["authorization", "%61uthorization", "authorizatio%6E", "a", "%61", "=", "&", "%", ""]))
+)
+def test_a_token_in_the_query_is_found_however_its_name_is_written(parts: list[str]) -> None:
+    """Percent-encoded or not, wherever it stands: a query that names `authorization` never counts as anonymous."""
+    asked = request(query="".join(parts))
+    if "authorization" in asked.query_params:
+        with pytest.raises((InvalidToken, InvalidTokenRequest)):
+            hub(anonymous=True).subscriber(asked)
+    else:
+        assert hub(anonymous=True).subscriber(asked) is ANONYMOUS
+
+
 def test_cookies_of_both_generations() -> None:
     """The 1.0 cookie comes first; its name is a setting; an empty one is none."""
     one, zero = f"__Secure-mercure_access_token={modern()}", f"mercureAuthorization={legacy()}"
