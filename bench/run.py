@@ -71,14 +71,16 @@ def fan_out(servers: Servers, quick: bool) -> Iterator[Figure]:
         yield from _fanned_out(kinds, 1000, [(fanout.FAST, 0), (40, 1)] * 3)
         return
     yield from _fanned_out(servers.all, 10, [(fanout.FAST, 0), (10, 1), (40, 1), (200, 1)])
-    # What a machine is worth changes within seconds: three rounds of each server scattered by a quarter.
-    yield from _fanned_out(servers.all, 1000, [*[(fanout.FAST, 0), (40, 1.5)] * 7, (10, 2), (200, 0.5)])
+    # What a machine is worth changes within seconds, and from one process to the next: by a quarter.
+    yield from _fanned_out(servers.all, 1000, [*[(fanout.FAST, 0), (40, 1.5)] * 2, (10, 2), (200, 0.5)], 5)
     yield from _fanned_out(servers.all, 10000, [(fanout.FAST, 0), (4, 2)] * 2)
     yield from _fanned_out([servers.loop, *servers.hubs], 10000, [(10, 1.5), (40, 0.5), (200, 0.2)])
 
 
-def _fanned_out(kinds: Sequence[Kind], subscribers: int, plan: Sequence[tuple[float, float]]) -> Iterator[Figure]:
-    for (name, rate), sample in fanout.compare(kinds, subscribers, plan).items():
+def _fanned_out(
+    kinds: Sequence[Kind], subscribers: int, plan: Sequence[tuple[float, float]], starts: int = 1
+) -> Iterator[Figure]:
+    for (name, rate), sample in fanout.compare(kinds, subscribers, plan, starts).items():
         pace = f"{rate:.0f}" if rate else "fast"
         for what, value in sample._asdict().items():
             yield f"fanout/{name}/{subscribers}/{pace}/{what}", float(value)

@@ -165,7 +165,7 @@ class Audience:
         self._payload, self._framed, self._written, self._told = payload, framed, 0, 0
 
     def push(self, most: int) -> tuple[int, Sequence[Member]]:
-        """Give the bytes to about so many of those who are owed them; the push is over when `pending` says so.
+        """Give the bytes to at most so many of those who are owed them; the push is over when `pending` says so.
 
         Says how many that were, and which of them could not take all: they must leave.
         """
