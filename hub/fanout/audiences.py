@@ -8,7 +8,7 @@ wires.
 A push may be spread over several turns of the event loop, so that 10,000 writes hold nobody up. `begin` makes all
 members owed the bytes; each `push` gives them to some more. Until `pending` is False again:
 
-    the first ``_written`` of the direct members and the first ``_told`` of the others have got the bytes, the rest of
+    the first ``_written`` of the direct members and the first ``_handed`` of the others have got the bytes, the rest of
     both are owed them,
     a member that joins is owed them too, and one that leaves moves no other across the border: a gap before it is
     closed with the last of those that have got them, a gap behind it with the last of all (`leave`)
@@ -63,11 +63,11 @@ class Audience:
         "_direct",
         "_exact",
         "_framed",
+        "_handed",
         "_matching",
         "_others",
         "_patterns",
         "_payload",
-        "_told",
         "_written",
         "key",
         "last_push",
@@ -85,7 +85,7 @@ class Audience:
         self._others: list[Member] = []
         self._payload: bytes | None = None
         self._framed = b""
-        self._written = self._told = 0
+        self._written = self._handed = 0
         self.last_push = 0.0
         """Event loop time of the newest push, in seconds."""
         self.size = 0
@@ -124,7 +124,7 @@ class Audience:
             self._written = self._take_out(self._direct, slot, self._written)
             self._descriptors.pop()
         else:
-            self._told = self._take_out(self._others, slot, self._told)
+            self._handed = self._take_out(self._others, slot, self._handed)
 
     def _is_direct(self, member: Member, slot: int) -> bool:
         return slot < len(self._direct) and self._direct[slot] is member
@@ -157,12 +157,12 @@ class Audience:
         slot = member.slot
         if slot is None:
             return self.pending
-        return self.pending and slot >= (self._written if self._is_direct(member, slot) else self._told)
+        return self.pending and slot >= (self._written if self._is_direct(member, slot) else self._handed)
 
     def begin(self, payload: bytes, framed: bytes, now: float) -> None:
         """From now on, and until `push` is over with it, all members are owed these bytes. ``framed``: as a `chunk`."""
         self.last_push = now
-        self._payload, self._framed, self._written, self._told = payload, framed, 0, 0
+        self._payload, self._framed, self._written, self._handed = payload, framed, 0, 0
 
     def push(self, most: int) -> tuple[int, Sequence[Member]]:
         """Give the bytes to at most so many of those who are owed them; the push is over when `pending` says so.
@@ -176,11 +176,11 @@ class Audience:
         slow = self._push_direct(self._framed, begin, end) if end > begin else []
         self._written = end
         written = end - begin
-        begin, end = self._told, min(self._told + most - written, len(self._others))
+        begin, end = self._handed, min(self._handed + most - written, len(self._others))
         slow.extend(member for member in self._others[begin:end] if not member.wire.send(payload))
-        self._told = end
-        if self._written == len(self._direct) and self._told == len(self._others):
-            self._payload, self._framed, self._written, self._told = None, b"", 0, 0
+        self._handed = end
+        if self._written == len(self._direct) and self._handed == len(self._others):
+            self._payload, self._framed, self._written, self._handed = None, b"", 0, 0
         return written + end - begin, slow
 
     def _push_direct(self, framed: bytes, begin: int, end: int) -> list[Member]:
