@@ -14,6 +14,7 @@ that are read again empty the lot. Whatever says no leaves the request to the lo
 ``tests/hub/server/test_repeats.py`` compares both ways byte for byte, over sequences that a seed makes.
 """
 
+import re
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -29,6 +30,8 @@ _LENGTH = b"ength: "
 """The end of ``Content-Length: ``, in whatever case the first letters are."""
 _KEY = b"dempotency-"
 _WHOLE_KEY = b"dempotency-key: "
+_VALUE = re.compile(rb"[!-~](?:[ -~]*[!-~])?")
+"""A key that the parser takes as it stands: another byte may end a line, or be refused (RFC 9110 section 5.5)."""
 _NEVER = (b"transfer-encoding", b"expect", b"cookie", b"upgrade", b"forwarded")
 
 
@@ -60,9 +63,10 @@ def head_of(data: bytes) -> Head | None:
     name = same.find(_KEY)
     at = name + len(_WHOLE_KEY)
     stop = same.find(b"\r", at)
-    if same[name:at].lower() != _WHOLE_KEY:
+    key = same[at:stop]
+    if same[name:at].lower() != _WHOLE_KEY or not _VALUE.fullmatch(key):
         return None
-    return Head(same[:at] + same[stop:], int(digits), same[at:stop], end)
+    return Head(same[:at] + same[stop:], int(digits), key, end)
 
 
 def is_plain(head: Head) -> bool:

@@ -131,6 +131,7 @@ def sequence(number: int) -> list[bytes]:
     return [whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True) if a < b]
 
 
+@pytest.mark.timeout(60 + SEQUENCES / 10)
 async def test_the_short_way_answers_as_the_long_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """Byte for byte, over sequences that the seed makes, on one connection each."""
     limits = {"server.head.HEAD_TIMEOUT": 1.2, "server.http1.BODY_WAIT": 0.2, "web.forms.BODY_TIMEOUT": 0.8}
@@ -164,6 +165,19 @@ async def test_the_short_way_answers_as_the_long_way(monkeypatch: pytest.MonkeyP
             compared += sum(await asyncio.gather(*map(is_same, together)))
         assert known(short) > 3
         assert compared > 0.8 * SEQUENCES
+
+
+async def test_a_key_is_read_as_the_parser_reads_it(served: Served) -> None:
+    """Whatever byte stands in the key of a head that is known, at its end too: the answer is the long way's."""
+    await answers(served, [post(form(1), ENOUGH, FORM, "Idempotency-Key: known"), CLOSE])
+    assert known(served) == 1
+    async with serving() as long:
+        long.hub.asgi.repeats = None  # type: ignore[assignment]
+        for value in range(256):
+            for key in (b"a%cb", b"a%c", b"%cb"):
+                request = post(form(2), ENOUGH, FORM, "Idempotency-Key: HERE").replace(b"HERE", key % value)
+                said, meant = await asyncio.gather(answers(served, [request + CLOSE]), answers(long, [request + CLOSE]))
+                assert said == meant, key % value
 
 
 async def test_a_head_is_known_once_it_was_accepted(served: Served) -> None:
