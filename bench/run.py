@@ -72,7 +72,7 @@ def fan_out(servers: Servers, quick: bool) -> Iterator[Figure]:
         return
     yield from _fanned_out(servers.all, 10, [(fanout.FAST, 0), (10, 1), (40, 1), (200, 1)])
     # What a machine is worth changes within seconds, and from one process to the next: by a quarter.
-    yield from _fanned_out(servers.all, 1000, [*[(fanout.FAST, 0), (40, 1.5)] * 2, (10, 2), (200, 0.5)], 5)
+    yield from _fanned_out(servers.all, 1000, [*[(fanout.FAST, 0), (40, 1.5)] * 2, (10, 2), (200, 0.5)], starts=5)
     yield from _fanned_out(servers.all, 10000, [(fanout.FAST, 0), (4, 2)] * 2)
     yield from _fanned_out([servers.loop, *servers.hubs], 10000, [(10, 1.5), (40, 0.5), (200, 0.2)])
 
@@ -110,9 +110,8 @@ def idle(servers: Servers, quick: bool) -> Iterator[Figure]:
 
 
 def publish(servers: Servers, quick: bool) -> Iterator[Figure]:
-    numbers, kinds = ([1, 64], [LMDB])
-    if not quick:
-        numbers, kinds = [1, 16, 64], [*servers.stored, of_lengths(MEMORY), *servers.others]
+    numbers = [1, 64] if quick else [1, 16, 64]
+    kinds = [LMDB] if quick else [*servers.stored, of_lengths(MEMORY), *servers.others]
     # What is beside a hub in the processor moves a single sample by a quarter.
     for (name, number), found in publishing.compare(kinds, numbers, 3 if quick else 9).items():
         for what, value in found._asdict().items():

@@ -185,7 +185,8 @@ def hub(name: str, transport_url: str, *flags: str) -> Kind:
 def of_lengths(kind: Kind) -> Kind:
     """The same hub, to which each update in turn has data of another length, on average of `DATA`'s."""
     lengths = range(len(STAMP), 2 * len(DATA) - len(STAMP) + 1, 2)
-    client = Client(mercure().subscribe(), b"".join(mercure().publish(STAMP.ljust(length, ".")) for length in lengths))
+    hub = mercure()  # one token for all, as a publisher has it
+    client = Client(hub.subscribe(), b"".join(hub.publish(STAMP.ljust(length, ".")) for length in lengths))
     return replace(kind, name=f"{kind.name}, lengths vary", client=lambda: client)
 
 

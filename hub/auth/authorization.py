@@ -39,7 +39,7 @@ It knows its users by their session, a cookie that any page makes the browser se
 
 _BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750 section 2.1
 _TOKEN_NAME = re.compile(rb"(?:^|&)(?:authorization|[^&=]*%[^&=]*)(?:[&=]|$)")
-"""Without this, a query holds no token, and need not be decoded: a twentieth of what a connection costs."""
+"""Without this, a query holds no token, and need not be decoded to look for one. A name may be written with ``%``."""
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 

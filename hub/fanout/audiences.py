@@ -8,8 +8,8 @@ wires.
 A push may be spread over several turns of the event loop, so that 10,000 writes hold nobody up. `begin` makes all
 members owed the bytes; each `push` gives them to some more. Until `pending` is False again:
 
-    the first ``_written`` of the direct members and the first ``_handed`` of the others have got the bytes, the rest of
-    both are owed them,
+    the first ``_written`` of the direct members and the first ``_handed`` of the others have got the bytes, the
+    rest are owed them,
     a member that joins is owed them too, and one that leaves moves no other across the border: a gap before it is
     closed with the last of those that have got them, a gap behind it with the last of all (`leave`)
 

@@ -38,7 +38,7 @@ TURN = 64
 """Writes, 0.3 ms of them, after which others have their turn: 10,000 in one go hold up everybody for 90 ms.
 
 Publishers too are others: who is answered while a push lasts sends the next update meanwhile, and what has gathered
-shares the writes of the next push. A turn of the event loop costs as much as one write.
+shares the writes of the next push.
 """
 
 logger = logging.getLogger(__name__)
